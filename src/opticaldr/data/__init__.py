@@ -1,0 +1,1 @@
+"""Data adapters: folder or archive in, FaceSet out."""

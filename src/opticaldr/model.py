@@ -1,0 +1,88 @@
+"""The whole system: camera and network in one module, its parameter groups, its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from opticaldr.camera import Camera, load_camera, save_camera
+from opticaldr.config import Config, Group, load_config, save_config
+from opticaldr.lens import Lens
+from opticaldr.networks.face_reader import FaceReader
+from opticaldr.sensor import Sensor
+from opticaldr.types import InputError, Prediction, Scene
+
+
+class OpticalDR(nn.Module):
+    """A camera that can be trained together with the network that reads its captures."""
+
+    def __init__(self, camera: Camera, network: FaceReader) -> None:
+        super().__init__()
+        self.camera = camera
+        self.network = network
+
+    def forward(
+        self, scene: Scene, depth: Float[Tensor, "b"], *, generator: torch.Generator
+    ) -> Prediction:
+        """What the network reads from the capture of a scene at depth [m]."""
+        return self.network(self.camera(scene, depth, generator=generator))
+
+    def group(self, name: Group) -> nn.Module:
+        """The module of a parameter group."""
+        groups = {
+            "lens": self.camera.lens,
+            "emotion": self.network.emotion,
+            "depression": self.network.depression,
+        }
+        return groups[name]
+
+
+def build_model(config: Config) -> OpticalDR:
+    """A new model; the network's initial weights depend on config.seed alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        network = FaceReader(config.network)
+    return OpticalDR(Camera(Lens(config.lens), Sensor(config.sensor)), network)
+
+
+def save_model(model: OpticalDR, config: Config, run: Path) -> None:
+    """Writes config.toml, lens.json and weights.safetensors into the run directory."""
+    run.mkdir(parents=True, exist_ok=True)
+    save_config(config, run / "config.toml")
+    save_camera(model.camera, run / "lens.json")
+    partial = run / "weights.safetensors.partial"
+    save_file({k: v.contiguous() for k, v in model.network.state_dict().items()}, partial)
+    partial.replace(run / "weights.safetensors")
+
+
+def load_model(run: Path) -> OpticalDR:
+    """The frozen model of a run; the lens comes from lens.json, the network from the weights."""
+    config = load_config(run)
+    network = FaceReader(config.network)
+    load_weights(network, run / "weights.safetensors")
+    return OpticalDR(load_camera(run), network).requires_grad_(False).eval()
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Loads safetensors into a network; InputError if missing, damaged or of another shape."""
+    try:
+        found = load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise InputError(
+            f"Expected network weights at {path}, found none that can be read ({error}); "
+            "train the run again or restore the file."
+        ) from None
+    expected = network.state_dict()
+    for name, value in expected.items():
+        if name not in found or found[name].shape != value.shape:
+            shape = tuple(found[name].shape) if name in found else "nothing"
+            raise InputError(
+                f"Expected '{name}' of shape {tuple(value.shape)} in {path}, found {shape}; "
+                "the checkpoint belongs to another [network] configuration."
+            )
+    network.load_state_dict(found)

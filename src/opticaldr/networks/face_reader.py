@@ -1,0 +1,60 @@
+"""The face-analysis network: an emotion branch, a depression branch, and their heads."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from opticaldr.config import NetworkConfig
+from opticaldr.networks.sanet import SANet
+from opticaldr.optics.colour import linear_to_srgb
+from opticaldr.types import BDI_MAX, EMOTIONS, Capture, Prediction
+
+
+class EmotionBranch(nn.Module):
+    """E_e with the heads for attributes, five landmarks and emotion (paper.md 7.2)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.extract = SANet(width=config.width, blocks=config.blocks, groups=config.groups)
+        self.attributes = nn.Linear(self.extract.features, len(config.attribute_names))
+        self.landmarks = nn.Linear(self.extract.features, 10)
+        self.emotion = nn.Linear(self.extract.features, len(EMOTIONS))
+        nn.init.zeros_(self.landmarks.weight)  # start at the middle of the crop
+        nn.init.constant_(self.landmarks.bias, 0.5)
+
+
+class DepressionBranch(nn.Module):
+    """E_d and the head on both branches' features: (b, 64 F) -> hidden -> 1, as a share of 63."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.extract = SANet(width=config.width, blocks=config.blocks, groups=config.groups)
+        self.head = nn.Sequential(
+            nn.Linear(2 * self.extract.features, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, 1),
+        )
+        nn.init.zeros_(self.head[-1].weight)  # start at one constant score
+
+
+class FaceReader(nn.Module):
+    """Capture in, Prediction out. Groups "emotion" and "depression" can be frozen apart."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.emotion = EmotionBranch(config)
+        self.depression = DepressionBranch(config)
+
+    def forward(self, capture: Capture) -> Prediction:
+        """Reads one capture per row; severity is on the BDI-II scale, not clamped."""
+        images = (linear_to_srgb(capture) - 0.5) / 0.25
+        shared = self.emotion.extract(images)
+        both = torch.cat([shared, self.depression.extract(images)], dim=1)
+        return Prediction(
+            attributes=self.emotion.attributes(shared),
+            landmarks=self.emotion.landmarks(shared),
+            emotion=self.emotion.emotion(shared),
+            severity=BDI_MAX * self.depression.head(both).squeeze(1),
+        )

@@ -1,0 +1,8 @@
+"""Pure wave optics in SI units: surface -> phase -> pupil -> point spread function -> image.
+
+zernike.py       Noll index, Zernike polynomials, height of the surface
+system.py        the fixed geometry of lens and sensor; thin-lens arithmetic
+propagation.py   the lens equation: point spread functions by three formulations
+imaging.py       convolution of a scene with a point spread function, and its adjoint
+colour.py        sRGB encoding and decoding
+"""

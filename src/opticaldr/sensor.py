@@ -1,0 +1,39 @@
+"""The sensor: read noise, clipping, quantisation. What it returns is all that leaves the camera."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from opticaldr.config import SensorConfig
+from opticaldr.types import Capture, Irradiance
+
+
+def quantise(values: Tensor, bits: int) -> Tensor:
+    """Rounds [0, 1] to 2^bits levels; the gradient passes straight through."""
+    levels = 2**bits - 1
+    return values + (torch.round(values * levels) / levels - values).detach()
+
+
+class Sensor(nn.Module):
+    """capture = Q(clip(irradiance + sigma n, 0, 1)), n ~ N(0, 1) per sample (paper.md 7.1).
+
+    Training draws sigma ~ U(read_noise_train) per image; evaluation uses read_noise_test.
+    Both are shares of full scale [1]. Light is linear: no gamma is applied here.
+    """
+
+    def __init__(self, config: SensorConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, irradiance: Irradiance, *, generator: torch.Generator) -> Capture:
+        """Capture in [0, 1]; the same generator state gives the same bits."""
+        images = irradiance.shape[0]
+        low, high = self.config.read_noise_train
+        if not self.training:
+            low = high = self.config.read_noise_test
+        draw = {"generator": generator, "device": generator.device}
+        sigma = low + (high - low) * torch.rand(images, 1, 1, 1, **draw)
+        noise = sigma * torch.randn(irradiance.shape, **draw)
+        clipped = (irradiance + noise.to(irradiance)).clamp(0.0, 1.0)
+        return quantise(clipped, self.config.bits)
