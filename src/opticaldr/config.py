@@ -306,6 +306,8 @@ def _merge(base: dict[str, Any], changes: dict[str, Any], *, path: str) -> dict[
                 f"did you mean '{path}{nearest[0]}'?" if nearest else f"known: {', '.join(base)}."
             )
             raise InputError(f"Expected a known setting, found '{path}{key}'; {hint}")
+        if isinstance(value, dict) and key in base and not isinstance(base[key], dict):
+            raise InputError(f"Expected a value for '{path}{key}', found a section.")
         if isinstance(value, dict) and isinstance(base.get(key), dict):
             merged[key] = _merge(base[key], value, path=f"{path}{key}.")
         else:

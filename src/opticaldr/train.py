@@ -74,7 +74,7 @@ class StageLoss(nn.Module):
     def forward(
         self, batches: dict[Role, Batch], depths: dict[Role, Tensor], generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Named losses and their weighted "total"."""
+        """Named losses and their weighted sum "loss"."""
         terms: dict[str, Tensor] = {}
         for role, batch in batches.items():
             scene = srgb_to_linear(batch.photos)
@@ -102,7 +102,7 @@ class StageLoss(nn.Module):
                     verification=self.weights.verification,
                 )
         weighted = [getattr(self.weights, name) * value for name, value in terms.items()]
-        return {**terms, "total": torch.stack(weighted).sum()}
+        return {**terms, "loss": torch.stack(weighted).sum()}
 
 
 def generator_for(*key: object) -> torch.Generator:
@@ -271,12 +271,12 @@ class Trainer:
             optimiser.zero_grad()
         noise = torch.Generator(self.device).manual_seed(generator.initial_seed())
         terms = step_loss(batches, depths, noise)
-        if not bool(torch.isfinite(terms["total"])):
+        if not bool(torch.isfinite(terms["loss"])):
             raise FloatingPointError(
                 f"The loss of stage {number} became {float(terms['total'])} at step {step + 1}; "
                 "lower the learning rate of the stage and resume from the last checkpoint."
             )
-        self.accelerator.backward(terms["total"])
+        self.accelerator.backward(terms["loss"])
         metrics = {name: float(value.detach()) for name, value in terms.items()}
         for group, optimiser in optimisers.items():
             parameters = list(self.model.group(group).parameters())
@@ -322,7 +322,7 @@ class Trainer:
         """Losses on fixed validation batches, verification AUC and dev MAE where they apply.
 
         "selection" is what the best checkpoint minimises: dev MAE for stages with a depression
-        loss, else the total loss; a checkpoint above stage.max_val_auc comes after all others.
+        loss, else the loss; a checkpoint above stage.max_val_auc comes after all others.
         """
         stage = step_loss.stage
         self.model.eval()
@@ -334,7 +334,7 @@ class Trainer:
             for name, value in step_loss(drawn, depths, noise).items():
                 sums.setdefault(name, []).append(float(value))
         metrics = {name: float(np.mean(values)) for name, values in sums.items()}
-        metrics["selection"] = metrics["total"]
+        metrics["selection"] = metrics["loss"]
         if "depression" in stage.losses:
             scores = score_recordings(
                 self.model, self.validation["recordings"].faces, seed=self.config.seed

@@ -91,13 +91,13 @@ def pupil_grid(
         pitches, system.wavelengths_m, system.indices, strict=True
     ):
         sy, sx = torch.meshgrid(index * pitch, index * pitch, indexing="ij")
-        share = torch.zeros(n, n, dtype=torch.float64)  # grey edge: covered part of each cell
-        for dy in sub:
-            for dx in sub:
-                share += (
-                    (sx + dx * pitch) ** 2 + (sy + dy * pitch) ** 2 < s_max**2
-                ) / sub.numel() ** 2
-        cos2 = 1 - (sx**2 + sy**2).clamp_max(0.5)
+        s2 = sx**2 + sy**2
+        share = (s2 < s_max**2).double()
+        edge = (s2.sqrt() - s_max).abs() < pitch  # grey edge: the covered part of each cell
+        dy, dx = torch.meshgrid(sub * pitch, sub * pitch, indexing="ij")
+        corners = (sx[edge][:, None, None] + dx) ** 2 + (sy[edge][:, None, None] + dy) ** 2
+        share[edge] = (corners < s_max**2).double().mean((1, 2))
+        cos2 = 1 - s2.clamp_max(0.5)
         x, y = z * sx / cos2.sqrt(), z * sy / cos2.sqrt()
         r2 = x**2 + y**2
         k = 2 * math.pi / wavelength

@@ -30,17 +30,27 @@ def noll_index(j: int) -> tuple[int, int]:
     return n, m if j % 2 == 0 else -m
 
 
-def radial(n: int, m: int, rho: Tensor) -> Tensor:
-    """R_n^m(rho) = sum_s (-1)^s (n-s)! / (s! ((n+m)/2-s)! ((n-m)/2-s)!) rho^(n-2s), any shape."""
-    m = abs(m)
-    total = torch.zeros_like(rho)
-    for s in range((n - m) // 2 + 1):
-        weight = (-1) ** s * math.factorial(n - s)
-        weight //= (
-            math.factorial(s) * math.factorial((n + m) // 2 - s) * math.factorial((n - m) // 2 - s)
+def radial_over_power(n: int, m: int, rho2: Tensor) -> Tensor:
+    """R_n^m(rho) / rho^m as a polynomial in rho^2, any shape; m >= 0.
+
+    R_n^m(rho) = sum_s (-1)^s (n-s)! / (s! ((n+m)/2-s)! ((n-m)/2-s)!) rho^(n-2s)
+    """
+    half = (n - m) // 2
+    total = torch.zeros_like(rho2)
+    for s in range(half + 1):  # Horner, highest power of rho^2 first
+        weight = math.factorial(n - s) // (
+            math.factorial(s) * math.factorial((n + m) // 2 - s) * math.factorial(half - s)
         )
-        total = total + weight * rho ** (n - 2 * s)
+        total = total * rho2 + (-1) ** s * weight
     return total
+
+
+def harmonic(m: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """rho^m cos(m t) and rho^m sin(m t): real and imaginary part of (x + i y)^m."""
+    cosine, sine = torch.ones_like(x), torch.zeros_like(x)
+    for _ in range(m):
+        cosine, sine = cosine * x - sine * y, cosine * y + sine * x
+    return cosine, sine
 
 
 def zernike(j: int, x: Tensor, y: Tensor, *, normalisation: Normalisation = "noll") -> Tensor:
@@ -51,12 +61,11 @@ def zernike(j: int, x: Tensor, y: Tensor, *, normalisation: Normalisation = "nol
     or N = 1 ("peak": largest value 1, so that Z4 = 2 rho^2 - 1).
     """
     n, m = noll_index(j)
-    angle = torch.atan2(y, x)
-    turn = torch.cos(m * angle) if m >= 0 else torch.sin(-m * angle)
+    cosine, sine = harmonic(abs(m), x, y)
     norm = 1.0
     if normalisation == "noll":
         norm = math.sqrt(n + 1) if m == 0 else math.sqrt(2 * (n + 1))
-    return norm * radial(n, m, torch.hypot(x, y)) * turn
+    return norm * radial_over_power(n, abs(m), x**2 + y**2) * (cosine if m >= 0 else sine)
 
 
 def zernike_basis(

