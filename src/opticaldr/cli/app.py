@@ -23,6 +23,9 @@ app = typer.Typer(
 recognisers = typer.Typer(no_args_is_help=True, help="Recognisers that judge a lens.")
 app.add_typer(recognisers, name="recognisers")
 
+UsageError = typer.BadParameter.__base__
+"""A wrong option or argument; Typer exports no name for the base of BadParameter."""
+
 out = Console()
 err = Console(stderr=True)
 
@@ -253,6 +256,7 @@ def attack(
     from opticaldr.data.sources import open_sources
 
     _check_depth(depth)
+    names = _rungs(rungs)
     folder = to or (Path(lens) if Path(lens).is_dir() else None)
     if folder is None:
         raise InputError("Expected --out DIR for a lens that is not a run folder, found none.")
@@ -267,7 +271,7 @@ def attack(
             progress,
             recogniser_names=judges or ["dlib"],
             seed=seed,
-            rungs=rungs,
+            rungs=names,
             beside=beside,
             bootstrap=bootstrap,
             depth=depth,
@@ -325,12 +329,15 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        app(args=arguments, standalone_mode=True)
+        sys.exit(app(args=arguments, standalone_mode=False))
+    except UsageError as error:
+        error.show()
+        sys.exit(2)
     except InputError as error:
         if debug:
             raise
         _say(str(error), code=2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _say("Stopped; a training run can go on with --resume.", code=130)
     except OSError as error:
         if debug:
@@ -409,16 +416,13 @@ def _attack(
     *,
     recogniser_names: list[str],
     seed: int,
-    rungs: str = "A1,A2",
+    rungs: tuple[str, ...] = ("A1", "A2"),
     beside: str = "focused,literal",
     bootstrap: int = 2000,
     depth: float = 1.0,
 ) -> list[dict]:
     from opticaldr.experiment import attack_camera, attack_targets, open_judges
 
-    names = [rung.strip().upper() for rung in rungs.split(",")]
-    if not set(names) <= {"A1", "A2"}:
-        raise InputError(f"Expected rungs out of A1, A2, found '{rungs}'.")
     if sources.attack is None or sources.pairs is None:
         raise InputError(
             "Expected faces with verification pairs, found none; use --data synthetic or "
@@ -431,13 +435,20 @@ def _attack(
         sources.attack,
         sources.pairs,
         folder,
-        rungs=names,
+        rungs=list(rungs),
         judges=open_judges(recogniser_names, targets[0].camera),
         seed=seed,
         bootstrap=bootstrap,
         depth_m=depth,
         on_progress=progress.on_progress,
     )
+
+
+def _rungs(text: str) -> tuple[str, ...]:
+    names = tuple(rung.strip().upper() for rung in text.split(","))
+    if not set(names) <= {"A1", "A2"}:
+        raise InputError(f"Expected --rungs out of A1, A2, found '{text}'.")
+    return names
 
 
 def _attack_table(rows: list[dict]) -> Table:

@@ -195,4 +195,5 @@ def load_dlib() -> DlibResNet:
     """The frozen dlib recogniser with the weights of the installed package."""
     model = DlibResNet()
     fill(model, weights_file().read_bytes())
-    return model.eval().requires_grad_(False)
+    # Channels last: a fifth faster on a CPU.
+    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.torch import load_file, save
 
 from opticaldr.faces.conversion import fill, onnx_layers, tflite_layers
@@ -116,7 +117,8 @@ def load_cached(name: str, *, cache_dir: Path | None = None) -> MobileFaceNet:
             f"Expected the converted weights of '{name}' in {path}, found a file that does not "
             f"load ({type(error).__name__}); run: opticaldr recognisers fetch {name}."
         ) from error
-    return model.eval().requires_grad_(False)
+    # Channels last: twice as fast on a CPU, where most of the layers are depthwise or 1x1.
+    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def _npm_pack(name: str, package: str, folder: Path) -> Path:

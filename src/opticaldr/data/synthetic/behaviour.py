@@ -1,7 +1,9 @@
 """What a face does in a recording: cues -> action units and head pose as functions of time.
 
 Everything is defined in continuous time, so that a frame depends on its time and on nothing else
-(not on how many frames are read). Durations and gains without a source are ours.
+(not on how many frames are read). The processes are those of reference/depression.md 6.3, except
+that the head follows a smooth Gaussian process: an Ornstein-Uhlenbeck process has no finite speed.
+Durations and gains are ours.
 """
 
 from __future__ import annotations
@@ -64,10 +66,9 @@ def move(
     closed += 0.03 * _wander(next(streams), times_s, 3.0)
     closed = np.clip(closed, -0.15, 0.75)
     units["lids"] += np.maximum(closed, _blinks(next(streams), times_s, cue, end))
-    # Small movements of every unit; their gain is the cue "motion energy".
+    # Small movements to both sides of rest: their gain, the cue "motion energy", shifts no mean.
     for unit in ("brow_lower", "inner_brow", "dimpler", "chin", "lip_raise", "smile"):
-        noise = _wander(next(streams), times_s, 0.5)
-        units[unit] += MOVEMENT * cue["motion_energy"] * np.abs(noise)
+        units[unit] += MOVEMENT * cue["motion_energy"] * _wander(next(streams), times_s, 0.5)
     units["smile"] += TONIC_SMILE * cue["smile_peak"]
     coefficients = np.stack([units[name] for name in UNITS], axis=1) @ action_matrix(UNITS)
 
@@ -78,7 +79,7 @@ def move(
         share * rms * _wander(next(streams), times_s, pace) for share in (0.8, 0.5, 0.33)
     )
     return Motion(
-        np.clip(coefficients, -0.2, 1.0).astype(np.float32),
+        np.clip(coefficients, -0.25, 1.0).astype(np.float32),
         yaw,
         pitch + np.deg2rad(cue["head_down_deg"]),
         roll,

@@ -35,6 +35,7 @@ class Cue:
     kind: str
 
 
+# r and base are those of the table in depression.md 6.3 (Freeform task).
 CUES = (
     Cue("smile_rate_per_min", -0.40, 4.0, 0.60, "log"),
     Cue("smile_peak", -0.35, 2.5, 0.80, "linear"),  # AU12, FACS intensity 0-5

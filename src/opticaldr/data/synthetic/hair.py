@@ -35,7 +35,6 @@ def raise_cap(head: Head, vertices: np.ndarray, hair: Hair) -> np.ndarray:
     outward = vertices - centre
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     lift = hair.thickness * np.ones_like(cover)
-    side = np.abs(head.theta)
     if hair.style == "quiff":
         top = np.exp(-np.square((head.theta - hair.parting) / 0.8)) * (head.height > 0.4)
         lift *= 0.45 + 1.0 * top
@@ -43,7 +42,7 @@ def raise_cap(head: Head, vertices: np.ndarray, hair: Hair) -> np.ndarray:
         lift *= np.interp(head.height, [-0.2, 0.4, 0.9], [0.35, 0.7, 1.0]).astype(np.float32)
     if hair.style in ("bob", "long"):
         # A parting: a groove from the forehead to the crown.
-        groove = np.exp(-np.square((vertices[:, 0] - 0.35 * hair.parting) / 0.05)) * (side < 1.6)
+        groove = np.exp(-np.square((vertices[:, 0] - 0.35 * hair.parting) / 0.05))
         lift *= 1 - 0.5 * groove * (head.height > 0.5)
     return outward * (lift * cover)[:, None]
 
@@ -67,7 +66,7 @@ def _curtain(head: Head, vertices: np.ndarray, hair: Hair) -> Part:
     across = np.linspace(0, 1, columns, dtype=np.float32)[None]
     theta = opening + across * (2 * np.pi - 2 * opening)
     theta = (theta + np.pi) % (2 * np.pi) - np.pi
-    radius = _outline(vertices[(head.height > -1.05)], theta, height)
+    radius = _outline(vertices[head.height > -1.05], theta, height)
     # The front edge lies on the skin and bulges outwards, so that hair frames the face.
     behind = np.clip(np.minimum(across, 1 - across) * 2 * (np.pi - opening) / 0.5, 0, 1)
     bulge = behind * (2 - behind)
@@ -77,10 +76,9 @@ def _curtain(head: Head, vertices: np.ndarray, hair: Hair) -> Part:
     shell = np.stack(
         [radius * np.sin(theta), height + 0 * theta, radius * np.cos(theta) + AXIS_Z], axis=2
     )
-    quads = _grid(rows, columns)
     return Part(
         shell.reshape(-1, 3).astype(np.float32),
-        quads,
+        _grid(rows, columns),
         HAIR,
         theta.ravel().astype(np.float32),
         (height + 0 * theta).ravel().astype(np.float32),
@@ -161,19 +159,20 @@ def glasses_parts(head: Head, vertices: np.ndarray, glasses: Glasses) -> list[Pa
             [[start, 0.03, depth], [end, 0.03, -0.75], [end, 0.075, -0.75], [start, 0.075, depth]]
         )
         order = [0, 1, 2, 3] if sign > 0 else [3, 2, 1, 0]
-        parts.append(_part(strip, np.array([order]), GLASSES))
+        parts.append(_frame(strip, np.array([order])))
     return parts
 
 
 def _flat(points: np.ndarray, depth: float, quads: np.ndarray) -> Part:
+    """A front piece, bent back a little towards the temples."""
     z = depth - 0.12 * np.square(points[:, :1])
-    return _part(np.concatenate([points, z], axis=1), quads, GLASSES)
+    return _frame(np.concatenate([points, z], axis=1), quads)
 
 
-def _part(vertices: np.ndarray, quads: np.ndarray, kind: int) -> Part:
+def _frame(vertices: np.ndarray, quads: np.ndarray) -> Part:
     triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     zero = np.zeros(len(vertices), dtype=np.float32)
-    return Part(vertices.astype(np.float32), triangles, kind, zero, zero)
+    return Part(vertices.astype(np.float32), triangles, GLASSES, zero, zero)
 
 
 def _grid(rows: int, columns: int) -> np.ndarray:

@@ -14,9 +14,10 @@ import numpy as np
 
 BODY, LEFT_EYE, RIGHT_EYE, TEETH = 0, 1, 2, 3
 """Kinds of triangles; hair.py and glasses add their own."""
-NOSE_TIP = np.array([0.0, -0.396, 0.450])
+NOSE_TIP = np.array([0.0, -0.348, 0.438])
 MOUTH_CORNER = np.array([0.244, -0.737, 0.170])
-"""Where these two landmarks lie on the template head [dm] (measured on head.npz)."""
+"""Where these two landmarks lie on the template head [dm] (measured on head.npz). The nose tip is
+the point of the midline whose mean over people falls on the template of photographs."""
 AXIS_Z = -0.6
 """Depth of the vertical axis about which the cylindrical texture coordinates turn [dm]."""
 
@@ -28,7 +29,7 @@ class Head:
     template: (V, 3) average head, on which texture coordinates and masks are defined.
     bases: (2, 2, 2, 3, V, 3) heads over gender (0 male, 1 female), age, weight, ethnicity.
     raised, lowered: (S, V, 3) deltas of a slider at +1 and at -1. actions: (A, V, 3).
-    kind: (T,) BODY, LEFT_EYE, ... lips, eyelids, mouth, ears: (V,) region weights in [0, 1].
+    kind: (T,) BODY, LEFT_EYE, ... lips, mouth, ears: (V,) region weights in [0, 1].
     theta, height: (V,) cylindrical texture coordinates [rad, dm].
     landmarks: vertex numbers of nose tip, right and left mouth corner.
     eyes: vertex numbers of the left and of the right eyeball.
@@ -44,7 +45,6 @@ class Head:
     triangles: np.ndarray
     kind: np.ndarray
     lips: np.ndarray
-    eyelids: np.ndarray
     mouth: np.ndarray
     ears: np.ndarray
     theta: np.ndarray
@@ -84,7 +84,7 @@ def load_head() -> Head:
         action_names=tuple(stored["action_names"].tolist()),
         triangles=triangles,
         kind=kind,
-        **{name: masks[name] for name in ("lips", "eyelids", "mouth", "ears")},
+        **{name: masks[name] for name in ("lips", "mouth", "ears")},
         theta=np.arctan2(template[:, 0], template[:, 2] - AXIS_Z),
         height=template[:, 1],
         landmarks=(nearest(NOSE_TIP), nearest(mirrored), nearest(MOUTH_CORNER)),

@@ -1,4 +1,8 @@
-"""Who a synthetic person is: shape, skin, hair, brows, eyes; drawn from (seed, index) alone."""
+"""Who a synthetic person is: shape, skin, hair, brows, eyes; drawn from (seed, index) alone.
+
+Every random stream of this package is seeded by [seed, index, use, ..]; uses: 1 person, 2 texture,
+3 severity and cues, 4 motion, 5-7 photographs, 8-9 recordings. Odds and spreads are by eye.
+"""
 
 from __future__ import annotations
 
@@ -101,10 +105,6 @@ class Person:
     moustache: float
     glasses: Glasses | None
     lid_rest: float
-
-    @property
-    def key(self) -> str:
-        return f"synthetic-{self.index:05d}"
 
 
 def draw_person(seed: int, index: int) -> Person:

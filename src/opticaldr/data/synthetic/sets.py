@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from opticaldr.data.synthetic.scenes import ATTRIBUTES
 from opticaldr.data.synthetic.worker import LABELS, Job, render_person
 from opticaldr.types import FaceRecord, InputError
 
-RENDER_VERSION = 2
+RENDER_VERSION = 3
 """Part of the cache key: raise it whenever an image or a label changes."""
 IN_PROCESS = 64
 """Sets up to this many images are rendered without worker processes, which take a second to start."""
@@ -83,6 +84,17 @@ def recordings(
     return _face_set("synthetic recordings", jobs, images, labels, split)
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Reads a record's image from the array; a class, so that data loaders can pickle it."""
+
+    images: np.ndarray
+    row_of: dict[str, int]
+
+    def __call__(self, record: FaceRecord) -> np.ndarray:
+        return np.array(self.images[self.row_of[record.key]])
+
+
 def _checked(people: range, count: int, size: int) -> range:
     if len(people) == 0 or min(people) < 0 or count < 1 or size < 16:
         raise InputError(
@@ -95,6 +107,7 @@ def _checked(people: range, count: int, size: int) -> range:
 def _face_set(
     name: str, jobs: list[Job], images: np.ndarray, labels: np.ndarray, split: str
 ) -> FaceSet:
+    """Records and images of a set; `split` is written into every record."""
     records, row_of = [], {}
     for row, values in enumerate(labels.tolist()):
         job = jobs[row // jobs[0].count]
@@ -117,10 +130,7 @@ def _face_set(
             )
         )
 
-    def read(record: FaceRecord) -> np.ndarray:
-        return np.array(images[row_of[record.key]])
-
-    return FaceSet(name, tuple(records), read, ATTRIBUTES, synthetic=True)
+    return FaceSet(name, tuple(records), _Rows(images, row_of), ATTRIBUTES, synthetic=True)
 
 
 def _load(

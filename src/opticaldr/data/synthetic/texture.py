@@ -27,11 +27,8 @@ def draw_texture(person: Person) -> np.ndarray:
     # Brows and beard of light-haired people are darker than the hair.
     facial_hair = hair * np.float32(min(0.8, 0.1 / hair.max())) * [1.0, 0.85, 0.75]
     grain = _noise(rng, 160, 300)
-    for cover, tint in (
-        (_brows(person) * (0.75 + 0.5 * grain), facial_hair),
-        (_beard(person, rng), facial_hair),
-    ):
-        colour += np.clip(cover, 0, 1)[..., None] * (tint - colour)
+    for cover in (_brows(person) * (0.75 + 0.5 * grain), _beard(person, rng)):
+        colour += np.clip(cover, 0, 1)[..., None] * (facial_hair - colour)
     cover = _hair_cover(person.hair, rng)
     shaded = hair * strands[..., None]
     colour += cover[..., None] * (shaded - colour)
@@ -130,7 +127,7 @@ def _blob(theta: float, height: float, width: float, tall: float) -> np.ndarray:
 
 
 def _noise(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """Smooth noise of about unit spread on a grid of rows x columns cells: (ROWS, COLUMNS)."""
+    """Smooth noise, SD about 2/3, on a grid of rows x columns cells: (ROWS, COLUMNS)."""
     grid = rng.standard_normal((rows + 1, columns + 1), dtype=np.float32)
     for length, cells in ((ROWS, rows), (COLUMNS, columns)):
         at = np.linspace(0, cells, length, dtype=np.float32)

@@ -1,0 +1,251 @@
+"""The manifest: what is written is read back, and every mistake is named with its line."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opticaldr.data import manifest
+from opticaldr.data.faceset import FaceSet
+from opticaldr.data.manifest import load_manifest, write_manifest
+from opticaldr.media import VideoReader, VideoWriter, read_frames, read_image, write_image
+from opticaldr.types import EMOTIONS, FaceRecord, InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three photographs a.png, b.png, sub/c.png of different grey, and a 2 s video v.mp4."""
+    for grey, name in enumerate(("a.png", "b.png", "sub/c.png"), start=1):
+        write_image(tmp_path / name, np.full((8, 12, 3), 50 * grey, np.uint8))
+    with VideoWriter(tmp_path / "v.mp4", time_base=Fraction(1, 10), rate=Fraction(10)) as out:
+        for number in range(20):
+            out.write(np.full((16, 16, 3), 10 * number, np.uint8), number)
+    return tmp_path
+
+
+def table(folder: Path, text: str, *, encoding: str = "utf-8") -> Path:
+    path = folder / "faces.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_all_columns(folder: Path) -> None:
+    landmarks = ",".join(f"lm{i}{axis}" for i in range(1, 6) for axis in "xy")
+    text = (
+        f"path,subject,session,task,split,time,score,emotion,attr:Smiling,attr:Male,{landmarks}\n"
+        "a.png,p1,s1,reading,train,1.5,13,happy,1,0.25,"
+        "0.3,0.4,0.7,0.4,0.5,0.6,0.35,0.8,0.65,0.8\n"
+        "sub/c.png,p2,,,test,,,,,,,,,,,,,,,\n"
+    )
+    faces = load_manifest(table(folder, text))
+    first, second = faces.records
+    assert first == FaceRecord(
+        key="a.png",
+        person="p1",
+        recording="p1/s1/reading",
+        time_s=1.5,
+        split="train",
+        emotion=EMOTIONS.index("happy"),
+        severity=13.0,
+        attributes=(1.0, 0.25),
+        landmarks=(0.3, 0.4, 0.7, 0.4, 0.5, 0.6, 0.35, 0.8, 0.65, 0.8),
+    )
+    assert (second.recording, second.time_s, second.emotion, second.landmarks) == ("", 0.0, -1, ())
+    assert math.isnan(second.severity)
+    assert all(map(math.isnan, second.attributes))
+    assert (faces.name, faces.attribute_names) == ("faces", ("Smiling", "Male"))
+    np.testing.assert_array_equal(faces.image(1), read_image(folder / "sub" / "c.png"))
+    assert faces.split("test").people == ["p2"]
+    assert faces[0]["landmarks"].shape == (10,)
+
+
+@pytest.mark.parametrize("column", ["bdi", "score", "severity"])
+def test_severity_has_three_names(folder: Path, column: str) -> None:
+    faces = load_manifest(table(folder, f"path,subject,{column}\na.png,p1,63\n"))
+    assert faces.records[0].severity == 63
+
+
+def test_absolute_paths_and_size(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    path = table(elsewhere, f"path,subject\n{folder / 'b.png'},p1\n")
+    np.testing.assert_array_equal(
+        load_manifest(path, size=4).image(0), np.full((4, 4, 3), 100, np.uint8)
+    )
+
+
+def test_video_becomes_frames(folder: Path) -> None:
+    path = table(folder, "path,subject,bdi\nv.mp4,p1,20\n")
+    faces = load_manifest(path, frames_per_video=4)
+    assert [record.key for record in faces.records] == [
+        "v.mp4@0.25",
+        "v.mp4@0.75",
+        "v.mp4@1.25",
+        "v.mp4@1.75",
+    ]
+    assert [record.time_s for record in faces.records] == [0.25, 0.75, 1.25, 1.75]
+    assert {record.recording for record in faces.records} == {"p1/v.mp4"}
+    assert {record.severity for record in faces.records} == {20.0}
+    for index, frame in enumerate(read_frames(folder / "v.mp4", 4)):
+        np.testing.assert_array_equal(faces.image(index), frame.image)
+
+
+def test_video_with_time_is_one_frame(folder: Path) -> None:
+    path = table(folder, "path,subject,session,time\nv.mp4,p1,s,1.5\nv.mp4,p1,s,0.2\n")
+    faces = load_manifest(path, size=8)
+    assert [record.key for record in faces.records] == ["v.mp4@1.5", "v.mp4@0.2"]
+    # Frame n is 10 n grey; uniform frames come back within a level of 8-bit limited range.
+    assert faces.image(0).shape == (8, 8, 3)
+    assert abs(int(faces.image(0)[0, 0, 0]) - 150) <= 2
+    assert abs(int(faces.image(1)[0, 0, 0]) - 20) <= 2
+
+
+def test_video_is_opened_once_for_all_its_frames(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = load_manifest(table(folder, "path,subject\nv.mp4,p1\n"), frames_per_video=5)
+    opened = []
+    original = VideoReader.__init__
+
+    def counted(self: VideoReader, *args: object, **options: object) -> None:
+        opened.append(args)
+        original(self, *args, **options)
+
+    monkeypatch.setattr(VideoReader, "__init__", counted)
+    assert opened == []
+    for index in (3, 0, 4, 1, 2, 3):
+        faces.image(index)
+    assert len(opened) == 1
+
+
+def test_kept_frames_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "w.mp4").write_bytes((folder / "v.mp4").read_bytes())
+    monkeypatch.setattr(manifest, "CACHE_BYTES", 16 * 16 * 3 * 3)  # three frames
+    faces = load_manifest(table(folder, "path,subject\nv.mp4,p1\nw.mp4,p2\n"), frames_per_video=2)
+    for index in (0, 2, 3):
+        faces.image(index)
+    assert list(faces.read._kept) == ["w.mp4"]
+
+
+def test_written_manifest_reads_back(folder: Path) -> None:
+    text = (
+        "path,subject,session,task,split,time,bdi,emotion,attr:Smiling\n"
+        "a.png,p1,s1,,train,0.5,13,sad,0\n"
+        'sub/c.png,"Doe, Jane",,,dev,,,,\n'
+        "v.mp4,p3,,,test,,40.5,,1\n"
+    )
+    faces = load_manifest(table(folder, text), frames_per_video=3)
+    write_manifest(folder / "copy.csv", faces)
+    again = load_manifest(folder / "copy.csv")
+    assert list(map(comparable, again.records)) == list(map(comparable, faces.records))
+    assert again.attribute_names == ("Smiling",)
+    for index in range(len(faces)):
+        np.testing.assert_array_equal(again.image(index), faces.image(index))
+
+
+def comparable(record: FaceRecord) -> str:
+    """NaN equals NaN in text, and repr keeps every digit."""
+    return repr(record)
+
+
+def test_manifest_in_another_folder(folder: Path) -> None:
+    faces = load_manifest(table(folder, "path,subject,time\nsub/c.png,p1,\nv.mp4,p2,1\n"))
+    write_manifest(folder / "sub" / "deep.csv", faces, root=folder)
+    again = load_manifest(folder / "sub" / "deep.csv")
+    assert [record.key for record in again.records] == ["c.png", "../v.mp4@1.0"]
+    np.testing.assert_array_equal(again.image(0), faces.image(0))
+
+
+def test_landmarks_survive_writing(folder: Path) -> None:
+    record = FaceRecord("a.png", "p", landmarks=tuple(i / 7 for i in range(10)))
+    other = dataclasses.replace(record, key="b.png", landmarks=())
+    write_manifest(folder / "m.csv", FaceSet("m", (record, other), lambda _: np.zeros(0)))
+    again = load_manifest(folder / "m.csv")
+    assert [r.landmarks for r in again.records] == [record.landmarks, ()]
+
+
+def test_byte_order_mark_blank_lines_and_windows_line_ends(folder: Path) -> None:
+    text = "path,subject,bdi\r\n\r\na.png, Jürgen ,7\r\n,,\r\nb.png,p2,\r\n"
+    faces = load_manifest(table(folder, text, encoding="utf-8-sig"))
+    assert [(record.person, record.key) for record in faces.records] == [
+        ("Jürgen", "a.png"),
+        ("p2", "b.png"),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_other_encodings_are_refused(folder: Path, encoding: str) -> None:
+    path = table(folder, "path,subject\na.png,Jürgen\n", encoding=encoding)
+    with pytest.raises(InputError, match=r"UTF-8 text in .*faces\.csv, found another encoding"):
+        load_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "found an empty file"),
+        ("path,subject\n", "found only a header"),
+        ("path,subjct\na.png,p\n", "found 'subjct'; did you mean 'subject'"),
+        ("path,subject,BDI\na.png,p,3\n", "found 'BDI'"),
+        ("path,subject,attr:\na.png,p,3\n", "found 'attr:'"),
+        ("path,session\na.png,p\n", "a column 'subject' in .*, found only path, session"),
+        ("path;subject\na.png;p\n", "found semicolons"),
+        ("path,subject,path\na.png,p,a.png\n", "each column once in .*, found path and path"),
+        ("path,subject,bdi,score\na.png,p,1,2\n", "found bdi and score"),
+        ("path,subject\na.png,p\nb.png\n", "2 cells in line 3 of .*, found 1"),
+        ('path,subject\n"a.png,p\n', "comma-separated values in .* line 2"),
+        ("path,subject\na.png,p\nnone.png,p\n", r"none\.png in line 3 of .*, found nothing there"),
+        ("path,subject\nfaces.csv,p\n", r"an image or a video in line 2 of .*, found 'faces\.csv'"),
+        ("path,subject\n,p\n", "a path in line 2 of .*, found an empty cell"),
+        ("path,subject\na.png,\n", "a subject in line 2 of .*, found an empty cell"),
+        (
+            "path,subject,bdi\na.png,p,n/a\n",
+            r"\[0, 63\] as bdi in line 2 of .*, found 'n/a'; leave",
+        ),
+        ("path,subject,bdi\na.png,p,64\n", "found '64'"),
+        ("path,subject,bdi\na.png,p,-1\n", "found '-1'"),
+        ("path,subject,bdi\na.png,p,nan\n", "found 'nan'"),
+        ("path,subject,time\nv.mp4,p,inf\n", "a number as time in line 2 of .*, found 'inf'"),
+        ("path,subject,attr:Male\na.png,p,-1\n", r"\[0, 1\] as attr:Male .*, found '-1'"),
+        ("path,subject,emotion\na.png,p,joy\n", "one of neutral, happy, .*, found 'joy'"),
+        ("path,subject,split\na.png,p,val\n", "one of train, dev, test .*, found 'val'"),
+        (
+            "path,subject\na.png,p\nb.png,p\na.png,q\n",
+            "once in line 4 of .*, found 'a.png' in line 2",
+        ),
+        (
+            "path,subject,split\na.png,p,train\nb.png,p,test\n",
+            "subject 'p' in one split only in line 3 of .*, found 'test' here and 'train' in line 2",
+        ),
+        ("path,subject,lm1x\na.png,p,0.5\n", "all of lm1x .. lm5y or none .*, found 9 empty"),
+        ("path,subject,lm1x\na.png,p,61.79\n", r"\[-1, 2\] as lm1x .*, found '61.79'"),
+    ],
+)
+def test_mistakes_are_named(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_manifest(table(folder, text))
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"manifest \(CSV\) at .*, found 'No such file"):
+        load_manifest(tmp_path / "absent.csv")
+    with pytest.raises(InputError, match="found 'Is a directory'"):
+        load_manifest(tmp_path)
+
+
+def test_broken_image_is_named_when_it_is_read(folder: Path) -> None:
+    (folder / "a.png").write_text("no image")
+    faces = load_manifest(table(folder, "path,subject\na.png,p\nb.png,q\n"))
+    with pytest.raises(InputError, match=r"image in .*a\.png"):
+        faces.image(0)
+    assert faces.image(1).shape == (8, 12, 3)
+
+
+def test_zero_byte_video_is_named_at_once(folder: Path) -> None:
+    (folder / "z.mp4").touch()
+    with pytest.raises(InputError, match=r"video in .*z\.mp4, found zero bytes"):
+        load_manifest(table(folder, "path,subject\nz.mp4,p\n"))
