@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
 from opticaldr.data import manifest
 from opticaldr.data.faceset import FaceSet
@@ -249,3 +250,16 @@ def test_zero_byte_video_is_named_at_once(folder: Path) -> None:
     (folder / "z.mp4").touch()
     with pytest.raises(InputError, match=r"video in .*z\.mp4, found zero bytes"):
         load_manifest(table(folder, "path,subject\nz.mp4,p\n"))
+
+
+@pytest.mark.timeout(60)
+def test_frames_reach_a_data_loader_process(folder: Path) -> None:
+    """A decoder with threads of its own, alive when the process forks, would hang here."""
+    faces = load_manifest(table(folder, "path,subject\nv.mp4,p1\na.png,p2\n"), size=8)
+    here = faces[0]["image"]
+    with VideoReader(folder / "v.mp4") as video:
+        next(iter(video))
+        loader = DataLoader(faces, batch_size=9, num_workers=1, multiprocessing_context="fork")
+        (batch,) = loader
+    assert batch["image"].shape == (9, 3, 8, 8)
+    np.testing.assert_array_equal(batch["image"][0], here)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,7 @@ class Camera(nn.Module):
 
 def describe_camera(camera: Camera) -> dict[str, Any]:
     """The content of lens.json; sha256 covers the canonical JSON of every other key."""
-    config = camera.lens.config.model_dump(mode="json")
-    config["coefficients_um"] = camera.lens.coefficients.detach().tolist()
+    config = camera.lens.described().model_dump(mode="json")
     content = {
         "schema_version": SCHEMA_VERSION,
         "version": __version__,
@@ -51,7 +49,7 @@ def describe_camera(camera: Camera) -> dict[str, Any]:
         "sensor": camera.sensor.config.model_dump(mode="json"),
         "trained_against": list(camera.trained_against),
     }
-    if not all(math.isfinite(a) for a in config["coefficients_um"]):
+    if not bool(torch.isfinite(camera.lens.coefficients).all()):
         raise InputError("Expected finite lens coefficients, found NaN or infinity; nothing saved.")
     content["aperture_radius_m"] = camera.lens.system.aperture_radius_m
     return {**content, "sha256": _digest(content)}

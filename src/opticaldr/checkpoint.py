@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from opticaldr.results import read_json
+from opticaldr.tensors import save_tensors
 from opticaldr.types import InputError
 
 STATE = "state"
@@ -52,9 +54,10 @@ class Progress:
         folder = _state_folder(run)
         if folder is None:
             return None
-        content = read_json(folder / "progress.json")
-        seconds = {int(stage): value for stage, value in content["seconds"].items()}
-        return cls(content["stage"], content["step"], tuple(content["finished"]), seconds)
+        with _complete(folder):
+            content = read_json(folder / "progress.json")
+            seconds = {int(stage): value for stage, value in content["seconds"].items()}
+            return cls(content["stage"], content["step"], tuple(content["finished"]), seconds)
 
 
 def save_state(
@@ -68,10 +71,10 @@ def save_state(
     fresh, old = run / f"{STATE}.new", run / f"{STATE}.old"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    _save_tensors(model.state_dict(), fresh / "model.safetensors")
+    save_tensors(model.state_dict(), fresh / "model.safetensors")
     if best is not None:
         extra = {"selection": repr(best.selection), "step": str(best.step)}
-        _save_tensors(best.weights, fresh / "best.safetensors", extra)
+        save_tensors(best.weights, fresh / "best.safetensors", extra)
     for name, optimiser in optimisers.items():
         state = optimiser.state_dict()
         tensors = {
@@ -80,10 +83,10 @@ def save_state(
             for key, value in entries.items()
         }
         groups = json.dumps(state["param_groups"])
-        _save_tensors(tensors, fresh / f"optimiser_{name}.safetensors", {"param_groups": groups})
+        save_tensors(tensors, fresh / f"optimiser_{name}.safetensors", {"param_groups": groups})
     (fresh / "progress.json").write_text(json.dumps(asdict(progress)))
-    shutil.rmtree(old, ignore_errors=True)
-    if (run / STATE).exists():
+    if (run / STATE).exists():  # else .old is the only complete checkpoint: keep it until the swap
+        shutil.rmtree(old, ignore_errors=True)
         (run / STATE).rename(old)
     fresh.rename(run / STATE)
     shutil.rmtree(old, ignore_errors=True)
@@ -98,7 +101,7 @@ def load_state(
         raise InputError(
             f"Expected a checkpoint in {run / STATE}, found none; train without --resume."
         )
-    try:
+    with _complete(folder):
         _load_matching(model, _read_tensors(folder / "model.safetensors")[0], folder)
         for name, optimiser in optimisers.items():
             tensors, extra = _read_tensors(folder / f"optimiser_{name}.safetensors")
@@ -113,11 +116,6 @@ def load_state(
             return None
         weights, extra = _read_tensors(best_file)
         return Best(float(extra["selection"]), int(extra["step"]), weights)
-    except (SafetensorError, FileNotFoundError, KeyError) as error:
-        raise InputError(
-            f"Expected a complete checkpoint in {folder}, found a damaged one ({error}); "
-            "delete the folder and train without --resume."
-        ) from None
 
 
 def load_checkpoint(run: Path, model: nn.Module) -> None:
@@ -127,7 +125,8 @@ def load_checkpoint(run: Path, model: nn.Module) -> None:
         raise InputError(
             f"Expected a checkpoint in {run / STATE}, found none; train without --resume."
         )
-    _load_matching(model, _read_tensors(folder / "model.safetensors")[0], folder)
+    with _complete(folder):
+        _load_matching(model, _read_tensors(folder / "model.safetensors")[0], folder)
 
 
 class Trackers:
@@ -169,17 +168,23 @@ class Trackers:
         self._board.close()
 
 
+@contextmanager
+def _complete(folder: Path) -> Iterator[None]:
+    """Turns what a damaged checkpoint raises while it is read into one sentence."""
+    try:
+        yield
+    except (SafetensorError, FileNotFoundError, KeyError) as error:
+        raise InputError(
+            f"Expected a complete checkpoint in {folder}, found a damaged one ({error}); "
+            "delete the folder and train without --resume."
+        ) from None
+
+
 def _state_folder(run: Path) -> Path | None:
     for name in (STATE, f"{STATE}.old"):  # .old alone: the run died between the two renames
         if (run / name / "progress.json").exists():
             return run / name
     return None
-
-
-def _save_tensors(
-    tensors: dict[str, Tensor], path: Path, extra: dict[str, str] | None = None
-) -> None:
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, extra)
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -188,11 +193,13 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _load_matching(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
-    for name, value in model.state_dict().items():
+    model_state = model.state_dict()
+    for name in [*model_state, *tensors]:
+        expected = tuple(model_state[name].shape) if name in model_state else "nothing"
         found = tuple(tensors[name].shape) if name in tensors else "nothing"
-        if found != tuple(value.shape):
+        if found != expected:
             raise InputError(
-                f"Expected '{name}' of shape {tuple(value.shape)} in {folder}, found {found}; the "
+                f"Expected '{name}' of shape {expected} in {folder}, found {found}; the "
                 "checkpoint belongs to another configuration: resume with its own config.toml."
             )
     model.load_state_dict(tensors)

@@ -27,21 +27,52 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class SurfaceConfig(Settings):
+    """The kind of surface (optics.surfaces); "zernike" has its numbers in lens.coefficients_um.
+
+    size: terms from r^4 on of an "asphere", control heights of a "spline", side of the net of a
+        "freeform" surface; 0 = 3, 16 and 32.
+    parameters: of the other kinds, lens by lens in their own units; none = in focus at focus_m.
+    diffuser: a plate on top of the lens, with slope RMS per axis [1], grain [m] (correlation length
+        of a "random" one, mean lenslet of an "engineered" one), seed and learned strength [1].
+    """
+
+    kind: Literal["zernike", "asphere", "spline", "freeform"] = "zernike"
+    size: int = 0
+    parameters: tuple[float, ...] = ()
+    focus_m: float = 1.0
+    diffuser: Literal["none", "random", "engineered"] = "none"
+    slope_rms: float = 0.005
+    grain_m: float = 100e-6
+    seed: int = 0
+    strength: float = 1.0
+
+
 class LensConfig(Settings):
-    """The lens (paper.md 1.2 and 7.1). Coefficients in micrometres (Noll 1..15), the rest SI."""
+    """The lens (paper.md 1.2 and 7.1). Coefficients in micrometres (Noll 1..J), the rest SI.
+
+    trainable: Noll indices that learn; every parameter of another kind of surface learns.
+    stop_diameter_m: clear aperture; 0 = as wide as the grid allows.
+    material: "given" = the indices stand here; a plastic = they follow from the wavelengths.
+    max_window: largest FFT window [samples] of the direct engine; training never blurs beyond it.
+    """
 
     coefficients_um: tuple[float, ...] = (0, 0, 0, -30.5, *(0,) * 11)
     normalisation: Literal["noll", "peak"] = "noll"
     trainable: tuple[int, ...] = tuple(range(4, 16))
+    surface: SurfaceConfig = SurfaceConfig()
+    stop_diameter_m: float = 0.0
     grid: int = 1024
     pitch_m: float = 3.69e-6
     sensor_distance_m: float = 35.5e-3
     wavelengths_m: tuple[float, float, float] = (640e-9, 550e-9, 460e-9)
     indices: tuple[float, float, float] = (1.488, 1.493, 1.499)
+    material: Literal["given", "PMMA", "polycarbonate", "polystyrene"] = "given"
     sensor_pixels: int = 256
     engine: Literal["direct", "two_fft"] = "direct"
     border: Literal["zero", "reflect"] = "zero"
     depth_range_m: tuple[float, float] = (0.33, 2.0)
+    max_window: Literal[256, 512, 1024, 2048] = 2048
 
     @model_validator(mode="after")
     def _physical(self) -> LensConfig:
@@ -52,6 +83,7 @@ class LensConfig(Settings):
             "depth_range_m": self.depth_range_m[0],
             "grid": self.grid,
             "sensor_pixels": self.sensor_pixels,
+            "surface.focus_m": self.surface.focus_m,
         }
         for name, value in positive.items():
             if not value > 0:
@@ -77,17 +109,27 @@ class SensorConfig(Settings):
 
 
 class NetworkConfig(Settings):
-    """SANet-2D (paper.md 7.2). width F = 16 gives 2.66 M parameters per branch."""
+    """SANet-2D (paper.md 7.2). width F = 16 gives 2.66 M parameters per branch.
+
+    temporal: "frames" scores each frame, as the paper's lineage does; "moments" scores a recording
+    from mean and spread of its frame features, so that motion counts.
+    """
 
     width: int = 16
     blocks: int = 4
     groups: int = 2
     hidden: int = 256
+    temporal: Literal["frames", "moments"] = "frames"
     attribute_names: tuple[str, ...] = ()
 
 
 class LossConfig(Settings):
-    """Weights and constants of paper.md 7.3: the only home of every loss weight."""
+    """Weights and constants of paper.md 7.3: the only home of every loss weight.
+
+    sag_range, slope, feature, smoothness: weights of what a workshop cannot cut
+    (optics.penalties), 0 = left out; the limits are ours, for single-point diamond turning: ask
+    the workshop for its own.
+    """
 
     identity: float = 1.0
     identity_margin: float = 0.0
@@ -96,13 +138,21 @@ class LossConfig(Settings):
     landmarks: float = 0.5
     emotion: float = 0.5
     depression: float = 1.0
+    sag_range: float = 0.0
+    slope: float = 0.0
+    feature: float = 0.0
+    smoothness: float = 0.0
+    sag_limit_m: float = 250e-6
+    slope_limit: float = 0.25
+    curvature_limit_per_m: float = 2000.0
 
 
 class OptimiserConfig(Settings):
-    """One optimiser for one parameter group."""
+    """One optimiser for one parameter group; weight_decay is decoupled from the gradient."""
 
     kind: Literal["adadelta", "adam"]
     lr: float
+    weight_decay: float = 0.0
 
 
 class Stage(Settings):
@@ -130,7 +180,10 @@ class Stage(Settings):
 
 
 class SyntheticConfig(Settings):
-    """Sizes of the embedded synthetic data; people ranges never overlap."""
+    """Sizes of the embedded synthetic data; people ranges never overlap.
+
+    cue_gain: 1 = cues of severity as strong as depression.md 6.3 has them; more exaggerates them.
+    """
 
     size: int = 128
     train_people: int = 100
@@ -139,6 +192,7 @@ class SyntheticConfig(Settings):
     dev_recordings: int = 40
     test_recordings: int = 60
     frames: int = 8
+    cue_gain: float = 1.0
     attack_people: int = 40
     attack_photos: int = 4
 

@@ -58,7 +58,7 @@ def score_recordings(
             )
         batch = load_batch(faces, list(members), [number] * len(members), size=size).to(device)
         depth = torch.full((len(members),), depth_m, device=device)
-        prediction = model(srgb_to_linear(batch.photos), depth, generator=generator)
+        prediction = model(srgb_to_linear(batch.photos), depth, batch.group, generator=generator)
         mean_score = float(prediction.severity.mean().clamp(0.0, BDI_MAX))
         scores.append(
             RecordingScore(

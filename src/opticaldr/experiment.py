@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from opticaldr.camera import Camera, describe_camera, load_camera
 from opticaldr.config import Config, load_config
@@ -25,6 +25,7 @@ from opticaldr.faces.embedder import SmallEmbedder, train_embedder
 from opticaldr.model import build_model, load_model, save_model
 from opticaldr.privacy.verification import Rung, embed_all, score_rung
 from opticaldr.results import SCHEMA_VERSION, read_json, validate, write_json
+from opticaldr.tensors import save_tensors
 from opticaldr.train import OnStep, Trainer, TrainingData, generator_for, recording_labels
 from opticaldr.types import Capture, CaptureFn, InputError, Recogniser, Scene
 
@@ -129,7 +130,7 @@ def open_surrogate(
         generator=generator_for(config.seed, "surrogate"),
         progress=report,
     )
-    save_file(embedder.state_dict(), kept)
+    save_tensors(embedder.state_dict(), kept)
     return embedder
 
 

@@ -172,6 +172,83 @@ def intervals(rows: Sequence[Interval]) -> str:
         return _svg(canvas)
 
 
+@dataclass(frozen=True)
+class Line:
+    """One line of a plot; colour: any SVG colour or one of the stand-ins above."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str
+    style: str = "-"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one axis of a plot is labelled, scaled and cut."""
+
+    label: str
+    log: bool = False
+    limits: tuple[float, float] | None = None
+
+
+def lines(
+    series: Sequence[Line],
+    x: Axis,
+    y: Axis,
+    *,
+    band: tuple[float, float] | None = None,
+    marks: Sequence[tuple[float, str]] = (),
+    level: float | None = None,
+) -> str:
+    """Lines with a legend, as SVG; log axes leave out what is not above 0.
+
+    band: shaded range of x. marks: upright lines at (x, label). level: a dashed line at this y.
+    """
+    with _canvas(4.4, 2.7) as canvas:
+        axes = canvas.subplots()
+        if band:
+            axes.axvspan(*band, color=FIRST, alpha=0.12, lw=0)
+        if level is not None:
+            axes.axhline(level, color=MUTED, lw=1, ls=(0, (3, 3)))
+        for line in series:
+            axes.plot(line.x, line.y, color=line.colour, lw=1.5, ls=line.style, label=line.label)
+        for axis, name in ((x, "x"), (y, "y")):
+            if axis.log:
+                axes.set(**{f"{name}scale": "log"})
+            if axis.limits:
+                axes.set(**{f"{name}lim": axis.limits})
+        for place, label in marks:
+            axes.axvline(place, color=MUTED, lw=0.9, ls=":")
+            axes.text(
+                place, 1.0, label, color=MUTED, fontsize=7, rotation=90, ha="right", va="top",
+                transform=axes.get_xaxis_transform(),
+            )  # fmt: skip
+        axes.set_xlabel(x.label, color=MUTED, fontsize=8)
+        axes.set_ylabel(y.label, color=MUTED, fontsize=8)
+        _quiet(axes)
+        if x.log:
+            from matplotlib.ticker import FuncFormatter
+
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        if len(series) > 1:
+            axes.legend(frameon=False, fontsize=7.5, labelcolor=INK, handlelength=1.6)
+        return _svg(canvas)
+
+
+def histogram(values: Sequence[float], *, label: str, nominal: float) -> str:
+    """Distribution of one number over draws, with its nominal value as a dashed line, as SVG."""
+    with _canvas(2.5, 1.75) as canvas:
+        axes = canvas.subplots()
+        low, high = min(*values, nominal), max(*values, nominal)
+        margin = 0.05 * (high - low) or 0.5
+        axes.hist(values, bins=20, range=(low - margin, high + margin), color=FIRST, alpha=0.8)
+        axes.axvline(nominal, color=SECOND, lw=1.4, ls=(0, (3, 2)))
+        axes.set_title(label, loc="left", parse_math=False)
+        _quiet(axes)
+        return _svg(canvas)
+
+
 def _light_radius(psf: np.ndarray, share: float) -> int:
     """Half side of the smallest centred square that holds this share of the light of every PSF."""
     panels = psf.reshape(-1, *psf.shape[-2:]).clip(min=0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from opticaldr.camera import Camera, load_camera, save_camera
@@ -15,6 +15,7 @@ from opticaldr.config import Config, Group, load_config, save_config
 from opticaldr.lens import Lens
 from opticaldr.networks.face_reader import FaceReader
 from opticaldr.sensor import Sensor
+from opticaldr.tensors import save_tensors
 from opticaldr.types import InputError, Prediction, Scene
 
 
@@ -27,10 +28,18 @@ class OpticalDR(nn.Module):
         self.network = network
 
     def forward(
-        self, scene: Scene, depth: Float[Tensor, "b"], *, generator: torch.Generator
+        self,
+        scene: Scene,
+        depth: Float[Tensor, "b"],
+        recordings: Int[Tensor, "b"] | None = None,
+        *,
+        generator: torch.Generator,
     ) -> Prediction:
-        """What the network reads from the capture of a scene at depth [m]."""
-        return self.network(self.camera(scene, depth, generator=generator))
+        """What the network reads from the captures of scenes at depth [m].
+
+        recordings: number of the recording that each image belongs to; None = each on its own.
+        """
+        return self.network(self.camera(scene, depth, generator=generator), recordings)
 
     def group(self, name: Group) -> nn.Module:
         """The module of a parameter group."""
@@ -55,9 +64,7 @@ def save_model(model: OpticalDR, config: Config, run: Path) -> None:
     run.mkdir(parents=True, exist_ok=True)
     save_config(config, run / "config.toml")
     save_camera(model.camera, run / "lens.json")
-    partial = run / "weights.safetensors.partial"
-    save_file({k: v.contiguous() for k, v in model.network.state_dict().items()}, partial)
-    partial.replace(run / "weights.safetensors")
+    save_tensors(model.network.state_dict(), run / "weights.safetensors")
 
 
 def load_model(run: Path) -> OpticalDR:
@@ -78,11 +85,12 @@ def load_weights(network: nn.Module, path: Path) -> None:
             "train the run again or restore the file."
         ) from None
     expected = network.state_dict()
-    for name, value in expected.items():
-        if name not in found or found[name].shape != value.shape:
-            shape = tuple(found[name].shape) if name in found else "nothing"
+    for name in [*expected, *found]:
+        own = tuple(expected[name].shape) if name in expected else "nothing"
+        shape = tuple(found[name].shape) if name in found else "nothing"
+        if shape != own:
             raise InputError(
-                f"Expected '{name}' of shape {tuple(value.shape)} in {path}, found {shape}; "
+                f"Expected '{name}' of shape {own} in {path}, found {shape}; "
                 "the checkpoint belongs to another [network] configuration."
             )
     network.load_state_dict(found)

@@ -128,6 +128,19 @@ class Estimate:
         }
 
 
+def read_half_width(path: Path) -> float | None:
+    """Half width of the 90 % interval in a calibration.json; None if there is no such file."""
+    if not path.exists():
+        return None
+    half_width = read_json(path).get("half_width")
+    if not isinstance(half_width, int | float) or not half_width >= 0:
+        raise InputError(
+            f"Expected a half_width of 0 or more in {path}, found {half_width}; delete the file "
+            "(no interval is shown then) or train the run again."
+        )
+    return half_width
+
+
 class Predictor:
     """Severity of images and videos through a trained run.
 
@@ -138,8 +151,7 @@ class Predictor:
         self.model: OpticalDR = load_model(run)
         self.already_captured = already_captured
         self.depth_m = depth_m
-        calibration = run / "calibration.json"
-        self.half_width = read_json(calibration)["half_width"] if calibration.exists() else None
+        self.half_width = read_half_width(run / "calibration.json")
 
     def predict(self, source: Input, *, seed: int = 0, on_frame: OnFrame | None = None) -> Estimate:
         """Estimates one image or video; frames are scored as they are read, none is kept."""
@@ -170,7 +182,8 @@ class Predictor:
             capture = capture_photos(
                 self.model.camera, photos, depth_m=self.depth_m, generator=generator
             )
-        return self.model.network(capture).severity
+        together = torch.zeros(len(images), dtype=torch.long)  # the frames of one window
+        return self.model.network(capture, together).severity
 
     def _estimate(
         self, source: Input, scores: list[float], times: list[float], flags: list[str]

@@ -191,9 +191,11 @@ def render(run: Run, *, camera: CameraView | None, faces: Sequence[np.ndarray]) 
     page.filters["figure"] = _figure
     page.filters["count"] = _count
     page.filters["duration"] = _duration
-    template = files("opticaldr").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
+    templates = files("opticaldr").joinpath("templates")
+    template = templates.joinpath("report.html.j2").read_text(encoding="utf-8")
     results = run.results
     return page.from_string(template).render(
+        style=templates.joinpath("page.css").read_text(encoding="utf-8"),
         run=run,
         results=results,
         lens=run.lens,

@@ -25,6 +25,7 @@ from opticaldr.checkpoint import (
     Progress,
     Trackers,
     best_of,
+    load_checkpoint,
     load_state,
     save_state,
 )
@@ -32,6 +33,7 @@ from opticaldr.config import Config, Group, LossConfig, OptimiserConfig, Role, S
 from opticaldr.data.batches import Batch, GroupedFaces, augment, load_batch
 from opticaldr.data.faceset import FaceSet
 from opticaldr.evaluate import score_recordings
+from opticaldr.interrupt import PatientInterrupt
 from opticaldr.model import OpticalDR
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.types import InputError, Recogniser
@@ -79,7 +81,8 @@ class StageLoss(nn.Module):
         for role, batch in batches.items():
             scene = srgb_to_linear(batch.photos)
             capture = self.model.camera(scene, depths[role], generator=generator)
-            prediction = self.model.network(capture)
+            recordings = batch.group if role == "recordings" else None
+            prediction = self.model.network(capture, recordings)
             if role == "recordings":
                 terms["depression"] = losses.depression_loss(
                     prediction.severity, batch.severity, batch.group
@@ -101,6 +104,8 @@ class StageLoss(nn.Module):
                     margin=self.weights.identity_margin,
                     verification=self.weights.verification,
                 )
+        if "lens" in self.stage.optimisers:
+            terms.update(self.model.camera.lens.penalties(self.weights))
         weighted = [getattr(self.weights, name) * value for name, value in terms.items()]
         return {**terms, "loss": torch.stack(weighted).sum()}
 
@@ -144,8 +149,9 @@ def learning_rate_factor(stage: Stage, step: int) -> float:
 
 def make_optimiser(module: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
     """Adadelta (rho .9, eps 1e-6) or Adam on the parameters of a group."""
-    kinds = {"adadelta": torch.optim.Adadelta, "adam": torch.optim.Adam}
-    return kinds[config.kind](module.parameters(), lr=config.lr)
+    kinds = {"adadelta": torch.optim.Adadelta, "adam": torch.optim.AdamW}  # AdamW at 0 is Adam
+    decay = config.weight_decay
+    return kinds[config.kind](module.parameters(), lr=config.lr, weight_decay=decay)
 
 
 def set_trained_groups(model: OpticalDR, groups: set[Group]) -> None:
@@ -186,7 +192,9 @@ class Trainer:
     def fit(self, numbers: list[int], *, resume: bool = False) -> dict[int, float]:
         """Trains the stages in order; returns the seconds of each. Ctrl-C leaves a resumable run."""
         progress = Progress.read(self.run) if resume else None
-        seconds = dict(progress.seconds) if progress else {}
+        seconds: dict[int, float] = {}
+        if progress:
+            seconds = {n: s for n, s in progress.seconds.items() if n in progress.finished}
         if progress:
             load_checkpoint(self.run, self.model)
         for number in numbers:
@@ -232,21 +240,25 @@ class Trainer:
         prepared = self.accelerator.prepare(step_loss)
         trackers = Trackers(self.run, number, first)
         done = first
+        interrupt = PatientInterrupt()
         try:
-            for step in range(first, stage.steps):
-                metrics = self._train_step(number, stage, step, prepared, optimisers)
-                trackers.write("train", step + 1, metrics)
-                done = step + 1
-                if done % stage.validate_every == 0 or done == stage.steps:
-                    checked = self.validate(number, step_loss)
-                    trackers.write("val", done, checked)
-                    if best is None or checked["selection"] <= best.selection:
-                        best = best_of(self.model, checked["selection"], done)
-                    self._checkpoint(number, done, optimisers, best, seconds, elapsed())
-                if self.on_step:
-                    self.on_step(number, stage, done, metrics)
+            with interrupt:
+                for step in range(first, stage.steps):
+                    metrics = self._train_step(number, stage, step, prepared, optimisers)
+                    trackers.write("train", step + 1, metrics)
+                    done = step + 1
+                    if done % stage.validate_every == 0 or done == stage.steps:
+                        checked = self.validate(number, step_loss)
+                        trackers.write("val", done, checked)
+                        if best is None or checked["selection"] <= best.selection:
+                            best = best_of(self.model, checked["selection"], done)
+                        self._checkpoint(number, done, optimisers, best, seconds, elapsed())
+                    if self.on_step:
+                        self.on_step(number, stage, done, metrics)
+                    interrupt.check()
         except KeyboardInterrupt:
-            self._checkpoint(number, done, optimisers, best, seconds, elapsed())
+            if not interrupt.cut:  # else the last checkpoint is newer than anything whole
+                self._checkpoint(number, done, optimisers, best, seconds, elapsed())
             raise
         finally:
             trackers.close()
@@ -273,7 +285,7 @@ class Trainer:
         terms = step_loss(batches, depths, noise)
         if not bool(torch.isfinite(terms["loss"])):
             raise FloatingPointError(
-                f"The loss of stage {number} became {float(terms['total'])} at step {step + 1}; "
+                f"The loss of stage {number} became {float(terms['loss'].detach())} at step {step + 1}; "
                 "lower the learning rate of the stage and resume from the last checkpoint."
             )
         self.accelerator.backward(terms["loss"])
@@ -283,7 +295,9 @@ class Trainer:
             norm = nn.utils.clip_grad_norm_(parameters, stage.gradient_clip)
             metrics[f"gradient_{group}"] = float(norm)
             optimiser.step()
-        metrics["defocus_um"] = float(self.model.camera.lens.coefficients[3].detach())
+            if group == "lens":
+                metrics["lens_at_limit"] = float(self.model.camera.lens.pull_into_window())
+        metrics["defocus_um"] = self.model.camera.lens.defocus_um()
         return metrics
 
     def _draw(

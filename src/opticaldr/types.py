@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from opticaldr.errors import InputError as InputError
+
 Scene = Float[Tensor, "b 3 s s"]
 """Linear irradiance in [0, 1] of the ideal (unblurred) image on the sensor, channels in R, G, B order."""
 Irradiance = Float[Tensor, "b 3 s s"]
@@ -31,10 +33,6 @@ EMOTIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger")
 
 BDI_MAX = 63.0
 """Largest BDI-II score (21 items, 0-3 each; Beck, Steer & Brown 1996)."""
-
-
-class InputError(ValueError):
-    """The user's input is wrong; the message says what was expected, what was found, what to do."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from opticaldr.types import InputError
+from opticaldr.cli.bench import bench
+from opticaldr.cli.lens import lens as lens_commands
+from opticaldr.errors import InputError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,9 +24,14 @@ app = typer.Typer(
 )
 recognisers = typer.Typer(no_args_is_help=True, help="Recognisers that judge a lens.")
 app.add_typer(recognisers, name="recognisers")
+app.add_typer(lens_commands, name="lens")
+app.add_typer(bench, name="bench")
 
 UsageError = typer.BadParameter.__base__
 """A wrong option or argument; Typer exports no name for the base of BadParameter."""
+
+CTRL_C = 130
+"""Exit code of a command that was stopped from the keyboard."""
 
 out = Console()
 err = Console(stderr=True)
@@ -329,7 +336,10 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        sys.exit(app(args=arguments, standalone_mode=False))
+        code = app(args=arguments, standalone_mode=False)
+        if code == CTRL_C:  # Typer turns the exception into this code without a word
+            raise KeyboardInterrupt
+        sys.exit(code)
     except UsageError as error:
         error.show()
         sys.exit(2)
@@ -338,14 +348,14 @@ def main() -> None:
             raise
         _say(str(error), code=2)
     except (KeyboardInterrupt, typer.Abort):
-        _say("Stopped; a training run can go on with --resume.", code=130)
+        _say("Stopped; a training run can go on with --resume.", code=CTRL_C)
     except OSError as error:
         if debug:
             raise
         full = error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
         place = error.filename or "the output folder"
         hint = "free some space or choose another --out." if full else "check the path."
-        _say(f"Expected to read or write {place}, found: {error.strerror}; {hint}", code=2)
+        _say(f"Expected to read or write {place}, found: {error.strerror or error}; {hint}", code=2)
     except Exception as error:
         if debug:
             raise

@@ -88,7 +88,7 @@ def open_synthetic(config: Config, *, on_render: OnRender | None = None) -> Sour
     def recordings(first: int, people: int, split: str) -> FaceSet:
         return synthetic.recordings(
             range(first, first + people), size.frames, seed=seed, size=size.size, split=split,
-            progress=on_render,
+            cue_gain=size.cue_gain, progress=on_render,
         )  # fmt: skip
 
     faces = photos(0, size.train_people, size.photos_per_person, "train")

@@ -90,6 +90,8 @@ class VideoReader:
         self._container = _open(source, self.name)
         try:
             self._stream = self._choose_stream()
+            # Decoder threads would not survive the fork of a data loader, which then hangs.
+            self._stream.thread_count = 1
             self.time_base = Fraction(self._stream.time_base)
             self.rate = self._stream.average_rate
             self.frames = self._stream.frames or None
@@ -125,6 +127,7 @@ class VideoReader:
 
     def close(self) -> None:
         """Closes the file; reading is over."""
+        self._raw.close()  # it refers to this object: closing it frees the decoder at once
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -205,7 +208,7 @@ class VideoReader:
 
     def _upright(self, frame: av.VideoFrame) -> Frame:
         turns = round(frame.rotation / 90)  # counterclockwise, as numpy counts
-        image = frame.to_ndarray(format="rgb24", interpolation=EXACT_COLOUR)
+        image = frame.to_ndarray(format="rgb24", interpolation=EXACT_COLOUR, threads=1)
         return Frame(np.ascontiguousarray(np.rot90(image, turns)), frame.pts, self.time_base)
 
     def _check_end(self, last: av.VideoFrame | None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from opticaldr.config import NetworkConfig
 from opticaldr.networks.sanet import SANet
@@ -25,13 +26,18 @@ class EmotionBranch(nn.Module):
 
 
 class DepressionBranch(nn.Module):
-    """E_d and the head on both branches' features: (b, 64 F) -> hidden -> 1, as a share of 63."""
+    """E_d and the head on both branches' features: (b, 64 F) -> hidden -> 1, as a share of 63.
+
+    With config.temporal = "moments" the head sees mean and spread over the frames of a recording:
+    (b, 128 F).
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.extract = SANet(width=config.width, blocks=config.blocks, groups=config.groups)
+        moments = 2 if config.temporal == "moments" else 1
         self.head = nn.Sequential(
-            nn.Linear(2 * self.extract.features, config.hidden),
+            nn.Linear(2 * moments * self.extract.features, config.hidden),
             nn.ReLU(),
             nn.Linear(config.hidden, 1),
         )
@@ -47,14 +53,36 @@ class FaceReader(nn.Module):
         self.emotion = EmotionBranch(config)
         self.depression = DepressionBranch(config)
 
-    def forward(self, capture: Capture) -> Prediction:
-        """Reads one capture per row; severity is on the BDI-II scale, not clamped."""
+    def forward(self, capture: Capture, recordings: Int[Tensor, "b"] | None = None) -> Prediction:
+        """Reads one capture per row; severity is on the BDI-II scale, not clamped.
+
+        recordings: number of the recording that each frame belongs to; None = each on its own.
+        It matters for temporal = "moments" only, where all frames of a recording get one score.
+        """
         images = (linear_to_srgb(capture) - 0.5) / 0.25
         shared = self.emotion.extract(images)
         both = torch.cat([shared, self.depression.extract(images)], dim=1)
+        if self.config.temporal == "moments":
+            if recordings is None:
+                recordings = torch.arange(len(capture), device=capture.device)
+            both = moments(both, recordings)
         return Prediction(
             attributes=self.emotion.attributes(shared),
             landmarks=self.emotion.landmarks(shared),
             emotion=self.emotion.emotion(shared),
             severity=BDI_MAX * self.depression.head(both).squeeze(1),
         )
+
+
+def moments(features: Float[Tensor, "b d"], recordings: Int[Tensor, "b"]) -> Tensor:
+    """Mean and standard deviation of features over the frames of each recording, (b, 2 d)."""
+    _, which = torch.unique(recordings, return_inverse=True)
+    count = torch.bincount(which).to(features)[:, None]
+
+    def average(values: Tensor) -> Tensor:
+        total = values.new_zeros(len(count), values.shape[1]).index_add(0, which, values)
+        return (total / count)[which]
+
+    mean = average(features)
+    spread = (average((features - mean).square()) + 1e-6).sqrt()  # finite slope at 0
+    return torch.cat([mean, spread], dim=1)

@@ -1,6 +1,9 @@
 """Pure wave optics in SI units: surface -> phase -> pupil -> point spread function -> image.
 
-zernike.py       Noll index, Zernike polynomials, height of the surface
+zernike.py       Noll index, Zernike polynomials
+surfaces.py      kinds of surface behind one interface; diffusers.py: plates that scatter
+materials.py     refractive indices of plastics
+penalties.py     what a workshop cannot cut, as differentiable penalties
 system.py        the fixed geometry of lens and sensor; thin-lens arithmetic
 propagation.py   the lens equation: point spread functions by three formulations
 imaging.py       convolution of a scene with a point spread function, and its adjoint

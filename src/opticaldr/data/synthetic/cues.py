@@ -68,8 +68,12 @@ class Session:
     cues: dict[str, float]
 
 
-def draw_session(seed: int, index: int) -> Session:
-    """Severity and true cue values of the recording of a person; no images needed."""
+def draw_session(seed: int, index: int, *, cue_gain: float = 1.0) -> Session:
+    """Severity and true cue values of the recording of a person; no images needed.
+
+    cue_gain: 1 gives every cue its correlation of the table; more exaggerates them all, up to a
+    loading of 0.95 on the shared factor.
+    """
     rng = np.random.default_rng([seed, index, 3])
     severity = draw_severity(rng)
     mean, sd = _severity_moments()
@@ -77,7 +81,7 @@ def draw_session(seed: int, index: int) -> Session:
     slowing = SLOWING * z + np.sqrt(1 - SLOWING**2) * rng.standard_normal()
     values = {}
     for cue in CUES:
-        loading = cue.r / SLOWING
+        loading = _loading(cue, cue_gain)
         standard = loading * slowing + np.sqrt(1 - loading**2) * rng.standard_normal()
         values[cue.name] = _scaled(cue, standard)
     return Session(severity, values)
@@ -93,13 +97,17 @@ def draw_severity(rng: np.random.Generator) -> int:
             return round(score)
 
 
-def ceiling() -> float:
+def ceiling(cue_gain: float = 1.0) -> float:
     """Largest share of the variance of severity that a linear reader of all cues can explain."""
-    r = np.array([cue.r for cue in CUES])
-    loading = r / SLOWING
+    loading = np.array([_loading(cue, cue_gain) for cue in CUES])
+    r = SLOWING * loading
     covariance = np.outer(loading, loading)
     np.fill_diagonal(covariance, 1.0)
     return float(r @ np.linalg.solve(covariance, r))
+
+
+def _loading(cue: Cue, gain: float) -> float:
+    return float(np.clip(gain * cue.r / SLOWING, -0.95, 0.95))
 
 
 def _scaled(cue: Cue, standard: float) -> float:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -67,6 +67,7 @@ def recordings(
     size: int = 128,
     split: str = "",
     duration_s: float = 20.0,
+    cue_gain: float = 1.0,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
@@ -74,12 +75,13 @@ def recordings(
     """One recording per synthetic person: equally spaced frames, labelled with severity.
 
     The crop is fixed for a recording (aligned on the neutral frontal face), so that head motion
-    is seen as a fixed camera sees it. Arguments as for `photos`; duration_s in seconds.
+    is seen as a fixed camera sees it. Arguments as for `photos`; duration_s in seconds; cue_gain
+    above 1 exaggerates every cue of severity (see cues.draw_session).
     """
     if duration_s <= 0:
         raise InputError(f"Expected a duration above 0 s, found {duration_s}; give more seconds.")
     checked = _checked(people, frames, size)
-    jobs = [Job(seed, index, frames, size, duration_s) for index in checked]
+    jobs = [Job(seed, index, frames, size, duration_s, cue_gain) for index in checked]
     images, labels = _load("recordings", jobs, cache_dir, progress, workers)
     return _face_set("synthetic recordings", jobs, images, labels, split)
 
@@ -143,8 +145,7 @@ def _load(
     """Images (n, size, size, 3), memory-mapped where possible, and labels of a set."""
     folder = cache_dir or _default_cache()
     first = jobs[0]
-    identity = [RENDER_VERSION, kind, [job.index for job in jobs], first.seed, first.count]
-    identity += [first.size, first.duration_s]
+    identity = [RENDER_VERSION, kind, [job.index for job in jobs], astuple(first)]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
     paths = folder / f"{kind}-{digest}.npy", folder / f"{kind}-{digest}-labels.npy"
     shape = (len(jobs) * first.count, first.size, first.size, 3)

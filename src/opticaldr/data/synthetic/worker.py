@@ -25,13 +25,14 @@ class Job:
     count: int
     size: int
     duration_s: float = 0.0
+    cue_gain: float = 1.0
 
 
 def render_person(job: Job) -> tuple[np.ndarray, np.ndarray]:
     """Images (count, size, size, 3) uint8 and labels (count, len(LABELS)) float32."""
     mesh = build_mesh(draw_person(job.seed, job.index))
     if job.duration_s > 0:
-        session = draw_session(job.seed, job.index)
+        session = draw_session(job.seed, job.index, cue_gain=job.cue_gain)
         times = frame_times(job.count, job.duration_s)
         scenes = recording_scenes(mesh, session, times)
         known = [(-1.0, float(session.severity), float(time)) for time in times]

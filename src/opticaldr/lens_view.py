@@ -1,0 +1,191 @@
+"""What `lens show` says about one lens, as numbers; lens_page.py draws them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from opticaldr.camera import Camera
+from opticaldr.optics import analysis, propagation
+from opticaldr.optics.geometry import IDENTITY_BAND, FaceGeometry
+from opticaldr.optics.system import OpticalSystem
+from opticaldr.types import InputError, Psf
+
+FRAMES = (1, 30, 1800)
+"""Frames that an attacker averages: a picture, a second, a minute of video at 30 per second."""
+NEAREST_M = 0.05
+"""A lens that is out of focus may be in focus much closer: the sweep starts here (privacy.md 4.8)."""
+COLOURS = ("red", "green", "blue")
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that is measured of a lens.
+
+    depths: k distances [m]. psf: (k, 3, m, m) in sensor pixels. strehl: (k, 3).
+    mtf: frequency [c/face] (f,), modulation (k, 3, f), without the pixels.
+    energy: radius [m] (r,), encircled share (k, 3, r).
+    through_focus: 1 / distance [1/m] (v,), Strehl ratio on the axis (v, 3).
+    snr: per number of frames at the sharpest depth, rings [c/face] (r,) and median SNR (r,), all
+    colours together. bands: k* [c/face] per number of frames, one per depth.
+    sweep: (1 / distance [1/m], k* per entry of FRAMES or None where the blur is too wide).
+    """
+
+    depths: tuple[float, ...]
+    psf: Psf
+    strehl: Tensor
+    mtf: tuple[Tensor, Tensor]
+    energy: tuple[Tensor, Tensor]
+    through_focus: tuple[Tensor, Tensor]
+    snr: dict[int, tuple[Tensor, Tensor]]
+    bands: dict[int, list[int]]
+    sweep: list[tuple[float, list[int] | None]]
+
+    @property
+    def mtf_band(self) -> dict[float, Tensor]:
+        """Modulation (k, 3) at the ends of the identity band [c/face]."""
+        frequency, values = self.mtf
+        return {edge: values[..., int((frequency - edge).abs().argmin())] for edge in IDENTITY_BAND}
+
+    @property
+    def best_distance(self) -> tuple[float, list[int]]:
+        """Distance [m] of the sharpest picture in the sweep, and its k* per entry of FRAMES."""
+        seen = [(bands, vergence) for vergence, bands in self.sweep if bands]
+        bands, vergence = max(seen)
+        return (1 / vergence if vergence else math.inf), bands
+
+
+@torch.no_grad()
+def view_lens(camera: Camera, *, on_progress: OnProgress | None = None) -> View:
+    """Measures a camera with the direct engine, whatever engine it trains with."""
+    system, parameters = camera.lens.system, camera.lens.coefficients.detach().cpu()
+    near, far = camera.lens.config.depth_range_m
+    depths = tuple(sorted({near, math.sqrt(near * far), far}))
+    noise = camera.sensor.config.read_noise_test
+    geometry, tick = FaceGeometry(system), _Ticker(on_progress, total=4)
+
+    psf = propagation.psf_direct(parameters, torch.tensor(depths), system)
+    snr = analysis.signal_to_noise(psf, geometry, noise=noise).sum(1)
+    cycles = analysis.face_frequencies(geometry)
+    bands = {n: analysis.recoverable_band(n * snr, cycles) for n in FRAMES}
+    sharpest = int(bands[FRAMES[-1]].argmax())
+    tick()
+    fine_psf, fine = _fine_psf(parameters, torch.tensor(depths), system)
+    frequency, transfer = analysis.mtf(fine_psf, pitch_m=fine.sensor_pitch_m)
+    widest = fine_psf.shape[-1] * fine.sensor_pitch_m / 2
+    radii = torch.logspace(math.log10(1e-6), math.log10(widest), 40, dtype=torch.float64)
+    energy = analysis.encircled_energy(fine_psf, radii, pitch_m=fine.sensor_pitch_m)
+    tick()
+    vergence = torch.linspace(0, 1 / near + 1, 81)
+    # one sample per pixel: no centring tilt in the phase (propagation.pupil_grid)
+    samples = propagation.samples_per_pixel(system) * system.sensor_pixels
+    unpooled = replace(system, sensor_pixels=samples)
+    focus = torch.cat([_axial(parameters, _distance(v), unpooled) for v in vergence.tolist()])
+    tick()
+    sweep = [
+        (v, _bands_at(parameters, _distance(v), geometry, noise))
+        for v in torch.linspace(0, 1 / NEAREST_M, 41).tolist()
+    ]
+    tick()
+    return View(
+        depths=depths,
+        psf=psf,
+        strehl=analysis.strehl(fine_psf, fine),
+        mtf=(geometry.per_face(frequency), transfer),
+        energy=(radii, energy),
+        through_focus=(vergence, focus),
+        snr={n: analysis.ring_snr(n * snr[sharpest], cycles) for n in FRAMES},
+        bands={n: found.tolist() for n, found in bands.items()},
+        sweep=sweep,
+    )
+
+
+def _distance(vergence: float) -> float:
+    """Distance [m] of a vergence [1/m]; 0 is taken as 10 km."""
+    return 1 / max(vergence, 1e-4)
+
+
+class _Ticker:
+    def __init__(self, on_progress: OnProgress | None, *, total: int) -> None:
+        self.on_progress, self.total, self.done = on_progress, total, 0
+
+    def __call__(self) -> None:
+        self.done += 1
+        if self.on_progress:
+            self.on_progress("measuring the lens", self.done, self.total)
+
+
+def _fine_psf(
+    parameters: Tensor, depths: Tensor, system: OpticalSystem
+) -> tuple[Psf, OpticalSystem]:
+    """PSFs with every frequency of the pupil; for a blur too wide for that, half as fine."""
+    fine = analysis.fine_system(system)
+    try:
+        return propagation.psf_direct(parameters, depths, fine), fine
+    except InputError:
+        fine = replace(fine, sensor_pixels=fine.sensor_pixels // 2)
+        return propagation.psf_direct(parameters, depths, fine), fine
+
+
+def _axial(parameters: Tensor, depth_m: float, system: OpticalSystem) -> Tensor:
+    """Strehl ratio on the axis for a point at depth_m [m], (1, 3)."""
+    depth = torch.tensor([depth_m])
+    coarse = propagation.WINDOWS[0]
+    blur = coarse * float(propagation.window_fill(parameters, depth, system, window=coarse))
+    window = next((w for w in propagation.WINDOWS if blur < w), None)
+    if window is None:
+        return torch.zeros(1, 3)
+    grid = propagation.pupil_grid(
+        system, parameters.numel(), window, parameters.device, parameters.dtype
+    )
+    phase = propagation.residual_phase(parameters, depth, grid)
+    return analysis.axial_strehl(grid.amplitude.abs(), phase)
+
+
+def _bands_at(
+    parameters: Tensor, depth_m: float, geometry: FaceGeometry, noise: float
+) -> list[int] | None:
+    """k* of each entry of FRAMES at a distance, None where no window holds the blur."""
+    try:
+        psf = propagation.psf_direct(parameters, torch.tensor([depth_m]), geometry.system)
+    except InputError:
+        return None
+    snr = analysis.signal_to_noise(psf, geometry, noise=noise).sum(1)
+    cycles = analysis.face_frequencies(geometry)
+    return [int(analysis.recoverable_band(n * snr, cycles)) for n in FRAMES]
+
+
+def to_json(view: View, camera: Camera) -> dict[str, Any]:
+    """The numbers of a view that fit in a table."""
+    geometry = FaceGeometry(camera.lens.system)
+    distance, bands = view.best_distance
+    modulation = view.mtf_band
+    return {
+        "geometry": {
+            "sensor_width_mm": 1e3 * geometry.sensor_width_m,
+            "face_pixels": geometry.face_pixels,
+            "face_on_sensor_mm": 1e3 * geometry.face_on_sensor_m,
+            "face_width_mm": 1e3 * geometry.face_width_m,
+            "cycles_per_mm_at_1_cycle_per_face": 1e-3 / geometry.face_on_sensor_m,
+            "field_degrees": math.degrees(geometry.field_angle_rad),
+            "field_at_1_m_mm": 1e3 * geometry.field_width_m(1.0),
+            "matched_distance_m": geometry.matched_distance_m,
+        },
+        "noise": camera.sensor.config.read_noise_test,
+        "depths_m": list(view.depths),
+        "strehl": view.strehl.tolist(),
+        "modulation_at_cycles_per_face": {
+            f"{edge:g}": values.tolist() for edge, values in modulation.items()
+        },
+        "recoverable_band": {str(n): found for n, found in view.bands.items()},
+        "sharpest": {
+            "distance_m": distance if math.isfinite(distance) else None,
+            "recoverable_band": dict(zip(map(str, FRAMES), bands, strict=True)),
+        },
+    }
