@@ -181,3 +181,16 @@ def test_nan_is_neither_saved_nor_loaded(tmp_path):
 def test_missing_lens_names_the_path(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         load_camera(tmp_path / "nowhere.json")
+
+
+def test_a_lens_that_blurs_too_far_is_pulled_back_to_the_limit():
+    config = LensConfig(sensor_pixels=64, max_window=512)
+    wide = (0, 0, 0, -60.0, 2.0, *(0,) * 10)
+    lens = Lens(config.model_copy(update={"coefficients_um": wide}))
+    assert lens.pull_into_window()
+    depths = torch.tensor(config.depth_range_m)
+    fill = propagation.window_fill(lens.coefficients.detach(), depths, lens.system, window=256)
+    # blur in samples of the allowed window: at the limit of 0.75, at most 3 % inside it
+    assert 0.97 * 0.75 < float(fill.max()) * 256 / 512 <= 0.75
+    assert float(lens.coefficients[4].detach()) > 0.1  # the direction is kept
+    assert not lens.pull_into_window()

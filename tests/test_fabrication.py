@@ -21,6 +21,7 @@ from opticaldr.config import LensConfig, SensorConfig
 from opticaldr.lens import Lens
 from opticaldr.optics.fabrication import Plate, figures
 from opticaldr.optics.propagation import psf_direct
+from opticaldr.optics.surfaces import RadialSpline
 from opticaldr.optics.system import OpticalSystem, focus_coefficient_um
 from opticaldr.sensor import Sensor
 from opticaldr.types import InputError
@@ -363,6 +364,33 @@ def test_diameter_widens_the_rim(tmp_path):
     assert np.hypot(*corners.reshape(-1, 3).T[:2]).max() == pytest.approx(6.35, abs=1e-6)
     assert sheet["diameter_mm"] == pytest.approx(12.7)
     assert sheet["thickness_mm"]["rim"] == pytest.approx(2 - 0.0528, abs=1e-4)  # edge of the disc
+
+
+def test_plate_without_a_rim_is_closed(tmp_path):
+    export_plate(camera_of({4: -30.5}), tmp_path, formats=("stl",), diameter_m=2e-3 * RADIUS)
+    corners, normals = read_stl(tmp_path / "plate.stl")
+    assert np.isfinite(normals).all()
+    assert np.hypot(*corners.reshape(-1, 3).T[:2]).max() == pytest.approx(RADIUS, abs=1e-6)
+    a, b, c = corners.transpose(1, 0, 2)
+    area_vector = np.cross(b - a, c - a).sum(0)  # vanishes for a closed surface
+    assert np.abs(area_vector).max() < 1e-5  # float32 millimetres over 5e4 facets
+
+
+def test_surface_without_zernike_terms_has_no_zernike_files(tmp_path):
+    camera = camera_of({4: -30.5})
+    spline = RadialSpline(8, RADIUS * 1e-3)
+    camera.lens.system = dataclasses.replace(camera.lens.system, surface=spline)
+    heights = torch.tensor(spline.like_parabola(-59.0))
+    camera.lens.coefficients = torch.nn.Parameter(heights, requires_grad=False)
+    sheet = export_plate(camera, tmp_path)
+    names = {file["name"] for file in sheet["files"]}
+    assert names == {"sag.csv", "sag.npy", "grid_sag.DAT", "plate.stl"}
+    assert sheet["best_fit_sphere"]["radius_mm"] == pytest.approx(1e3 / 59, rel=0.01)
+    x, y, values = read_grid_sag(tmp_path / "grid_sag.DAT")
+    near = np.hypot(x, y) < 1.0
+    assert np.abs(values[near, 1] + 0.059 * x[near]).max() < 1e-7  # slope of -59/m r^2 / 2, in mm
+    with pytest.raises(InputError, match="found 'zernike'"):
+        export_plate(camera, tmp_path / "again", formats=("zernike",))
 
 
 # --- bad days ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from opticaldr import losses
 from opticaldr.config import NetworkConfig
-from opticaldr.networks.face_reader import FaceReader
+from opticaldr.networks.face_reader import FaceReader, moments
 from opticaldr.networks.sanet import SANet, SpatialAttention
 
 
@@ -123,3 +123,24 @@ def test_unknown_labels_take_no_part():
     assert float(losses.landmark_loss(torch.zeros(1, 10), torch.full((1, 10), nan))) == 0.0
     emotion = losses.emotion_loss(torch.zeros(2, 7), torch.tensor([3, -1]))
     assert float(emotion) == pytest.approx(math.log(7))
+
+
+def test_moments_are_mean_and_spread_of_each_recording():
+    features = torch.tensor([[1.0, 5.0], [3.0, 5.0], [10.0, 0.0]])
+    found = moments(features, torch.tensor([4, 4, 9]))
+    # the 1e-6 under the root keeps the slope finite: spread 0 becomes 0.001
+    expected = [[2.0, 5.0, 1.0, 0.001], [2.0, 5.0, 1.0, 0.001], [10.0, 0.0, 0.001, 0.001]]
+    torch.testing.assert_close(found, torch.tensor(expected), atol=1e-5, rtol=0)
+
+
+def test_moments_head_sees_motion_that_a_frame_head_cannot():
+    config = NetworkConfig(width=2, blocks=1, hidden=8, temporal="moments")
+    reader = FaceReader(config).eval()
+    with torch.no_grad():  # the last layer starts at zero; give it something to say
+        reader.depression.head[-1].weight.fill_(1.0)
+    still = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    frames = torch.cat([still, still.flip(-1)])
+    apart = reader(frames).severity
+    together = reader(frames, torch.tensor([0, 0])).severity
+    assert torch.equal(together[0], together[1])  # one recording, one score
+    assert float((together - apart).abs().max()) > 1e-3

@@ -226,7 +226,9 @@ def test_results_schema_requires(results: dict, key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("coefficients_um", [0.0] * 14),
+        ("coefficients_um", [0.0] * 3),
+        ("surface", {"kind": "fresnel"}),
+        ("stop_diameter_m", -1e-3),
         ("normalisation", "rms"),
         ("wavelengths_m", [640e-9, 550e-9]),
         ("pitch_m", 0),

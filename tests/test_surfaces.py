@@ -1,6 +1,8 @@
 """Every kind of surface behind one interface, and the optics against closed forms and poppy."""
 
 import dataclasses
+import hashlib
+import itertools
 import json
 import math
 
@@ -10,6 +12,7 @@ import torch
 from opticaldr.camera import Camera, describe_camera, load_camera, save_camera
 from opticaldr.config import LensConfig, LossConfig, SensorConfig, load_config
 from opticaldr.lens import Lens
+from opticaldr.model import build_model
 from opticaldr.optics import propagation
 from opticaldr.optics.diffusers import EngineeredDiffuser, RandomDiffuser
 from opticaldr.optics.materials import refractive_index
@@ -29,6 +32,8 @@ from opticaldr.optics.system import (
     focused_depth_m,
 )
 from opticaldr.results import read_json, write_json
+from opticaldr.sensor import Sensor
+from opticaldr.train import StageLoss
 from opticaldr.types import InputError
 
 SYSTEM = OpticalSystem()
@@ -325,9 +330,8 @@ def test_twice_the_window_a_quarter_of_the_error():
         psf = psf_direct(lens, near, fine, window=window)
         middle = slice(psf.shape[-1] // 2 - 40, psf.shape[-1] // 2 + 40)
         cut.append(psf[..., middle, middle] / psf[..., middle, middle].sum((-2, -1), keepdim=True))
-    changes = [misplaced(a, b) for a, b in zip(cut, cut[1:], strict=False)]
-    orders = [math.log2(a / b) for a, b in zip(changes, changes[1:], strict=False)]
-    print(changes, orders)
+    changes = [misplaced(a, b) for a, b in itertools.pairwise(cut)]
+    orders = [math.log2(a / b) for a, b in itertools.pairwise(changes)]
     assert changes[1] < 4e-3
     assert orders == pytest.approx([2.0, 2.0], abs=0.4)
 
@@ -337,7 +341,7 @@ def test_twice_the_window_a_quarter_of_the_error():
 
 @pytest.mark.parametrize(
     "plate",
-    [RandomDiffuser(0.008, 100e-6, RADIUS, 3), EngineeredDiffuser(0.008, 400e-6, RADIUS, 3)],
+    [RandomDiffuser(0.008, 150e-6, RADIUS, 3), EngineeredDiffuser(0.02, 400e-6, RADIUS, 3)],
 )
 def test_diffuser_makes_the_gaussian_of_its_slopes(plate):
     strength = 0.75
@@ -357,7 +361,6 @@ def test_diffuser_makes_the_gaussian_of_its_slopes(plate):
         light = psf[colour] * (r2 < (4 * sigma) ** 2)
         light = light / light.sum()
         second, fourth = float((light * r2).sum()), float((light * r2**2).sum())
-        print(type(plate).__name__, math.sqrt(second / 2) / sigma, fourth / second**2)
         # rings and the chromatic blur of 13 px add 1-2 %; lenslets diffract light past four sigma
         assert math.sqrt(second / 2) == pytest.approx(sigma, rel=0.06)
         # <r^4> / <r^2>^2 is 2 for a Gaussian disc, 4/3 for a uniform one and, with a phase of f rad
@@ -457,6 +460,20 @@ def test_weights_decide_which_penalties_count():
     assert float(lens.coefficients.grad[:3].abs().max()) == 0  # they never learn
 
 
+def test_training_adds_penalties_once_and_only_where_the_lens_learns():
+    config = load_config("tiny", ["losses.slope=2.0", "losses.slope_limit=0.05"])
+    model = build_model(config)
+    weights = config.losses
+    expected = model.camera.lens.penalties(weights)["slope"]
+    stage = config.stages.step1.model_copy(update={"losses": ()})
+    terms = StageLoss(model, stage, weights, None)({}, {}, torch.Generator())
+    torch.testing.assert_close(terms, {"slope": expected, "loss": 2 * expected})
+    frozen = stage.model_copy(update={"optimisers": {}})
+    batchless = StageLoss(model, frozen, weights, None)
+    with pytest.raises(RuntimeError):  # no term at all: nothing was added
+        batchless({}, {}, torch.Generator())
+
+
 # --- the lens that owns them --------------------------------------------------------------------
 
 
@@ -478,7 +495,7 @@ def test_lens_json_describes_every_surface(surface, tmp_path):
     lens = Lens(configured(**surface))
     with torch.no_grad():
         lens.coefficients[-1] += 0.25
-    save_camera(Camera(lens, Sensor()), tmp_path / "lens.json")
+    save_camera(Camera(lens, Sensor(SensorConfig())), tmp_path / "lens.json")
     again = load_camera(tmp_path).lens
     assert torch.equal(again.coefficients, lens.coefficients)
     assert again.system == lens.system
@@ -493,20 +510,16 @@ def test_lens_json_describes_every_surface(surface, tmp_path):
     torch.testing.assert_close(lens.surface_height(x, x), expected)
 
 
-def Sensor():
-    from opticaldr.sensor import Sensor as Real
-
-    return Real(SensorConfig())
-
-
 def test_a_lens_json_without_a_surface_is_zernike(tmp_path):
-    save_camera(Camera(Lens(LensConfig(sensor_pixels=32)), Sensor()), tmp_path / "lens.json")
+    save_camera(
+        Camera(Lens(LensConfig(sensor_pixels=32)), Sensor(SensorConfig())), tmp_path / "lens.json"
+    )
     content = read_json(tmp_path / "lens.json")
     for new in ("surface", "stop_diameter_m", "material", "sha256"):
         del content[new]
-    from opticaldr.camera import _digest
-
-    write_json(tmp_path / "lens.json", {**content, "sha256": _digest(content)})
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    content["sha256"] = hashlib.sha256(canonical.encode()).hexdigest()
+    write_json(tmp_path / "lens.json", content)
     lens = load_camera(tmp_path).lens
     assert lens.system == OpticalSystem(sensor_pixels=32)
     assert float(lens.coefficients[3]) == -30.5
@@ -549,7 +562,9 @@ def test_a_plastic_gives_its_indices():
     lens = Lens(LensConfig(material="PMMA"))
     # refractiveindex.info, Sultanova 2009: 1.4884 / 1.4926 / 1.4996 (optics.md finding 9)
     assert lens.system.indices == pytest.approx((1.4884, 1.4926, 1.4996), abs=2e-4)
-    assert describe_camera(Camera(lens, Sensor()))["indices"] == list(lens.system.indices)
+    assert describe_camera(Camera(lens, Sensor(SensorConfig())))["indices"] == list(
+        lens.system.indices
+    )
 
 
 def test_any_number_of_noll_terms():
@@ -672,5 +687,5 @@ def test_poppy_agrees_on_five_lenses(aberrations):
     theirs = torch.tensor(optics.calc_psf(wavelength=550e-9, normalize="exit_pupil")[0].data)
     ours = psf[256 - 64 : 256 + 65, 256 - 64 : 256 + 65]
     theirs = theirs.flip(0, 1)  # poppy looks at the image from behind: turned by 180 degrees
-    print(misplaced(ours / ours.sum(), theirs / theirs.sum()))
-    assert misplaced(ours / ours.sum(), theirs / theirs.sum()) < 4e-3
+    # 0.5 to 1.2e-3 measured; both have grey edges of some 200 (ours) and 1,024 cells across
+    assert misplaced(ours / ours.sum(), theirs / theirs.sum()) < 2e-3

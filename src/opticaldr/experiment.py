@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -22,12 +23,12 @@ from opticaldr.data.sources import Sources
 from opticaldr.evaluate import RecordingScore, depression_results, score_recordings
 from opticaldr.faces import load_recogniser
 from opticaldr.faces.embedder import SmallEmbedder, train_embedder
-from opticaldr.model import build_model, load_model, save_model
+from opticaldr.model import OpticalDR, build_model, load_model, save_model
 from opticaldr.privacy.verification import Rung, embed_all, score_rung
 from opticaldr.results import SCHEMA_VERSION, read_json, validate, write_json
 from opticaldr.tensors import save_tensors
 from opticaldr.train import OnStep, Trainer, TrainingData, generator_for, recording_labels
-from opticaldr.types import Capture, CaptureFn, InputError, Recogniser, Scene
+from opticaldr.types import BDI_MAX, Capture, CaptureFn, InputError, Recogniser, Scene
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (what is being done, items done, items in all)."""
@@ -72,10 +73,12 @@ def train_run(
     trainer = Trainer(model, config, data, run, surrogate=surrogate, on_step=on_step)
     seconds = trainer.fit(stages, resume=resume)
     model.cpu().requires_grad_(False).eval()
-    save_model(model, config, run)
     if "recordings" in sources.validation and {3, 4} & set(stages):
-        scores = score_recordings(model, sources.validation["recordings"], seed=config.seed)
+        validation = sources.validation["recordings"]
+        shrink_scores(model, score_recordings(model, validation, seed=config.seed))
+        scores = score_recordings(model, validation, seed=config.seed)
         write_json(run / "calibration.json", calibrate(scores))
+    save_model(model, config, run)
     used = [*sources.training.values()]
     update_results(
         run,
@@ -134,6 +137,22 @@ def open_surrogate(
     return embedder
 
 
+def shrink_scores(model: OpticalDR, scores: list[RecordingScore]) -> None:
+    """Folds score <- a + b score into the last layer; a, b by least squares on validation people.
+
+    An over-fitted reader spreads its scores too widely; b, kept in [0, 1], takes that back. The
+    checkpoint in state/ keeps the unshrunk weights, so training on continues exactly.
+    """
+    score = np.array([row.score for row in scores])
+    label = np.array([row.label for row in scores])
+    spread = float(score.var())
+    covariance = float(((score - score.mean()) * (label - label.mean())).mean())
+    slope = min(1.0, max(0.0, covariance / spread)) if spread > 0 else 1.0
+    last = model.network.depression.head[-1]
+    last.weight.mul_(slope)
+    last.bias.mul_(slope).add_(float(label.mean() - slope * score.mean()) / BDI_MAX)
+
+
 def calibrate(scores: list[RecordingScore], coverage: float = 0.9) -> dict[str, Any]:
     """Split-conformal half width of the score's interval from validation recordings.
 
@@ -165,7 +184,11 @@ def evaluate_run(
     found = depression_results(scores, recording_labels(sources.training["recordings"]))
     update_results(
         run,
-        depression={**found, "data": sources.test.name},
+        depression={
+            **found,
+            "data": sources.test.name,
+            "cue_gain": config.synthetic.cue_gain if sources.test.synthetic else 1.0,
+        },
         synthetic=sources.test.synthetic,
         seed=config.seed,
         lens={"sha256": describe_camera(model.camera)["sha256"]},
@@ -219,9 +242,9 @@ def attack_camera(
 ) -> list[dict[str, Any]]:
     """Runs rungs A1 and A2 with every judge on every target; updates results.json in `out`."""
     rows = []
-    for target in targets:
-        capture = _as_seen_by_an_attacker(target.camera, depth_m)
-        for judge in judges:
+    for judge in judges:
+        clean = None  # the same for every camera
+        for target in targets:
 
             def report(done: int, total: int, what: str = f"{target.label}, {judge.name}") -> None:
                 if on_progress:
@@ -230,13 +253,15 @@ def attack_camera(
             embeddings = embed_all(
                 faces,
                 pairs.images,
-                capture=capture,
+                capture=_as_seen_by_an_attacker(target.camera, depth_m),
                 recogniser=judge,
                 scene_size=target.camera.lens.config.sensor_pixels,
                 generator=generator_for(seed, "attack", target.label),
                 batch_size=32,
+                clean=clean,
                 progress=report,
             )
+            clean = embeddings.clean
             for rung in rungs:
                 result = score_rung(rung, embeddings, faces, pairs, bootstrap=bootstrap, seed=seed)
                 rows.append({**result.to_json(lens=target.label), "data": faces.name})

@@ -21,6 +21,8 @@ FRAMES = (1, 30, 1800)
 NEAREST_M = 0.05
 """A lens that is out of focus may be in focus much closer: the sweep starts here (privacy.md 4.8)."""
 COLOURS = ("red", "green", "blue")
+MTF_SAMPLES = 1024
+"""Gives a modulation every 1.25 cycles per face with the default optics."""
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -54,6 +56,11 @@ class View:
         return {edge: values[..., int((frequency - edge).abs().argmin())] for edge in IDENTITY_BAND}
 
     @property
+    def limit(self) -> int:
+        """Largest k* that the sensor's pixels leave [c/face]."""
+        return int(self.snr[1][0][-1])
+
+    @property
     def best_distance(self) -> tuple[float, list[int]]:
         """Distance [m] of the sharpest picture in the sweep, and its k* per entry of FRAMES."""
         seen = [(bands, vergence) for vergence, bands in self.sweep if bands]
@@ -77,7 +84,7 @@ def view_lens(camera: Camera, *, on_progress: OnProgress | None = None) -> View:
     sharpest = int(bands[FRAMES[-1]].argmax())
     tick()
     fine_psf, fine = _fine_psf(parameters, torch.tensor(depths), system)
-    frequency, transfer = analysis.mtf(fine_psf, pitch_m=fine.sensor_pitch_m)
+    frequency, transfer = analysis.mtf(fine_psf, pitch_m=fine.sensor_pitch_m, size=MTF_SAMPLES)
     widest = fine_psf.shape[-1] * fine.sensor_pitch_m / 2
     radii = torch.logspace(math.log10(1e-6), math.log10(widest), 40, dtype=torch.float64)
     energy = analysis.encircled_energy(fine_psf, radii, pitch_m=fine.sensor_pitch_m)
@@ -89,8 +96,8 @@ def view_lens(camera: Camera, *, on_progress: OnProgress | None = None) -> View:
     focus = torch.cat([_axial(parameters, _distance(v), unpooled) for v in vergence.tolist()])
     tick()
     sweep = [
-        (v, _bands_at(parameters, _distance(v), geometry, noise))
-        for v in torch.linspace(0, 1 / NEAREST_M, 41).tolist()
+        (v, bands_at(parameters, _distance(v), geometry, noise))
+        for v in torch.linspace(0, 1 / NEAREST_M, 21).tolist()
     ]
     tick()
     return View(
@@ -124,13 +131,14 @@ class _Ticker:
 def _fine_psf(
     parameters: Tensor, depths: Tensor, system: OpticalSystem
 ) -> tuple[Psf, OpticalSystem]:
-    """PSFs with every frequency of the pupil; for a blur too wide for that, half as fine."""
+    """PSFs with every frequency of the pupil; half as fine for a blur so wide that none is left."""
     fine = analysis.fine_system(system)
     try:
-        return propagation.psf_direct(parameters, depths, fine), fine
+        window = propagation.choose_window(parameters, depths, fine, largest=1024)
     except InputError:
         fine = replace(fine, sensor_pixels=fine.sensor_pixels // 2)
-        return propagation.psf_direct(parameters, depths, fine), fine
+        window = propagation.choose_window(parameters, depths, fine)
+    return propagation.psf_direct(parameters, depths, fine, window=window), fine
 
 
 def _axial(parameters: Tensor, depth_m: float, system: OpticalSystem) -> Tensor:
@@ -148,7 +156,7 @@ def _axial(parameters: Tensor, depth_m: float, system: OpticalSystem) -> Tensor:
     return analysis.axial_strehl(grid.amplitude.abs(), phase)
 
 
-def _bands_at(
+def bands_at(
     parameters: Tensor, depth_m: float, geometry: FaceGeometry, noise: float
 ) -> list[int] | None:
     """k* of each entry of FRAMES at a distance, None where no window holds the blur."""

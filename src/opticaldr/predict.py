@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -109,8 +110,8 @@ class Estimate:
 
     @property
     def band(self) -> str:
-        """BDI-II band of the rounded score."""
-        return next(name for upper, name in BANDS if round(self.score) <= upper)
+        """BDI-II band of the score, halves rounded up (28.5 is severe)."""
+        return next(name for upper, name in BANDS if math.floor(self.score + 0.5) <= upper)
 
     def to_json(self) -> dict[str, Any]:
         """One line of `predict --json`."""

@@ -249,10 +249,9 @@ def _optics(
             for without in (False, True)
         ],
         "coefficients": [
-            (index, name, number(value, 3))
-            for index, (name, value) in enumerate(
-                zip(NOLL_NAMES, lens["coefficients_um"], strict=True), start=1
-            )
+            (index + 1, NOLL_NAMES[index] if index < len(NOLL_NAMES) else "", number(value, 3))
+            for index, value in enumerate(lens["coefficients_um"])
+            if lens.get("surface", {}).get("kind", "zernike") == "zernike"
         ],
     }
 

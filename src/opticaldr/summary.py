@@ -23,7 +23,24 @@ def summarise(results: dict[str, Any] | None, *, stages: Sequence[str]) -> list[
     names = sorted({source["data"] for source in sources if "data" in source})
     of = f" of {' and '.join(names)}" if names else ""
     said.append(f"The numbers below were measured on {people}{of}, with seed {results['seed']}.")
-    return [*said, *_privacy(results["privacy"]["attacks"]), *_severity(results["depression"])]
+    stronger = exaggeration(results)
+    return [
+        *said,
+        *_privacy(results["privacy"]["attacks"]),
+        *_severity(results["depression"]),
+        *([stronger] if stronger else []),
+    ]
+
+
+def exaggeration(results: dict[str, Any] | None) -> str | None:
+    """What to say if the cues of severity of rendered people were made stronger than in life."""
+    gain = ((results or {}).get("depression") or {}).get("cue_gain", 1.0)
+    if gain == 1.0:
+        return None
+    return (
+        f"The cues of severity of these rendered people are {gain:g} times as strong as the "
+        "simulator's table (depression research) has them, so that a short training can find them."
+    )
 
 
 def number(value: float, digits: int) -> str:

@@ -294,6 +294,11 @@ class Trainer:
             parameters = list(self.model.group(group).parameters())
             norm = nn.utils.clip_grad_norm_(parameters, stage.gradient_clip)
             metrics[f"gradient_{group}"] = float(norm)
+            if not math.isfinite(norm):
+                raise FloatingPointError(
+                    f"The gradient of '{group}' became {float(norm)} in stage {number} at step "
+                    f"{step + 1}; lower its learning rate and resume from the last checkpoint."
+                )
             optimiser.step()
             if group == "lens":
                 metrics["lens_at_limit"] = float(self.model.camera.lens.pull_into_window())

@@ -88,6 +88,7 @@ def design_plate(
         raise InputError("Expected a diameter or a rim, found both; give one of the two.")
     if diameter_m is not None:
         rim_m = diameter_m / 2 - radius
+        rim_m = 0.0 if abs(rim_m) < 1e-9 else rim_m  # the disc itself, whatever its last digit
     elif rim_m is None:
         rim_m = 1e-3
     if not 0 <= rim_m < 1:
@@ -138,7 +139,8 @@ def describe_plate(camera: Camera, plate: Plate, lens_sha256: str) -> dict[str, 
         "mounting": {
             "structured_side_faces": "scene",
             # the flat back moves the image by t - t / n; a thin lens has no such shift
-            "back_to_sensor_mm": MM * system.sensor_distance_m - front[0] / system.indices[1],
+            "back_to_sensor_mm": MM * system.sensor_distance_m
+            - float(front[0]) / system.indices[1],
         },
         "sampling": {
             "step_um": UM * plate.step_m,

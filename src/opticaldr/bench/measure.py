@@ -32,15 +32,16 @@ def seconds_per_call(work: Work, device: torch.device) -> float:
 def peak_mib(
     prepare: Callable[..., Work], *arguments: object, device: torch.device
 ) -> float | None:
-    """Most memory [MiB] that prepare(*arguments) and two calls of its work hold above the start.
+    """Most memory [MiB] that prepare(*arguments) and one call of its work hold above the start.
 
-    Caches that the first call fills are included. On a CPU the work runs in a new process and
-    resident memory is read from /proc; None where the system has no such files.
+    On a CPU the work runs in a new process, so caches that the first call fills are included, and
+    resident memory is read from /proc; None where the system has no such files. On a GPU it is
+    what the allocator hands out, without caches that earlier calls have filled.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        _call_twice(prepare, arguments)
+        prepare(*arguments)()
         return (torch.cuda.max_memory_allocated(device) - before) / MIB
     if not Path("/proc/self/status").exists():
         return None
@@ -54,14 +55,8 @@ def _rise(prepare: Callable[..., Work], arguments: tuple[object, ...], threads: 
     tiny = torch.ones(8, 8, requires_grad=True)  # loads the libraries of FFT and differentiation
     torch.fft.ifft2(torch.fft.fft2(tiny)).abs().sum().backward()
     before = _resident_mib("VmRSS")
-    _call_twice(prepare, arguments)
+    prepare(*arguments)()
     return max(0.0, _resident_mib("VmHWM") - before)
-
-
-def _call_twice(prepare: Callable[..., Work], arguments: tuple[object, ...]) -> None:
-    work = prepare(*arguments)
-    work()
-    work()
 
 
 def _resident_mib(field: str) -> float:

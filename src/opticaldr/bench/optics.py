@@ -179,21 +179,21 @@ def _psf_case(
     case: PsfCase, rounds: int, reference: Reference, on_progress: OnProgress
 ) -> dict[str, Any]:
     installed = [name for name, engine in ENGINES.items() if not engine.missing]
-    works = {name: prepare_psf(name, case) for name in installed}
     device = torch.device(case.device)
-    times = _interleaved(works, rounds, device, case.title, on_progress)
     coefficients, depths, system = case.inputs()
-    rows = {}
+    rows: dict[str, dict[str, float | None]] = {}
     for number, name in enumerate(installed, start=1):
         engine = ENGINES[name]
-        psf = engine.psf(coefficients, _subset(depths), system)
+        psf = engine.psf(coefficients, _subset(depths), system)  # also fills the caches
         rows[name] = {
             "error_tv": misplaced(psf, getattr(reference, engine.axis)),
             # the same light on another pixel grid cannot be compared with the area integral
             "error_tv_area": misplaced(psf, reference.area) if engine.axis == "pixel" else None,
             "peak_mib": peak_mib(prepare_psf, name, case, device=device),
         }
-        on_progress(f"memory: {case.title}", number, len(installed))
+        on_progress(f"error and memory: {case.title}", number, len(installed))
+    works = {name: prepare_psf(name, case) for name in installed}
+    times = _interleaved(works, rounds, device, case.title, on_progress)
     missing = {name: e.missing for name, e in ENGINES.items() if e.missing}
     return _row(case.title, OURS, case.depths, times, rows, missing)
 
@@ -203,12 +203,13 @@ def _step_case(size: Size, device: str, rounds: int, on_progress: OnProgress) ->
         f"optics step, {size.images} images of {size.image_px} px, {size.depths_per_batch} depths"
     )
     works = {name: prepare_step(name, size, device) for name in (OURS, SANET)}
-    times = _interleaved(works, rounds, torch.device(device), title, on_progress)
-    rows = {}
+    rows: dict[str, dict[str, float | None]] = {}
     for number, name in enumerate(works, start=1):
         peak = peak_mib(prepare_step, name, size, device, device=torch.device(device))
         rows[name] = {"error_tv": None, "error_tv_area": None, "peak_mib": peak}
         on_progress(f"memory: {title}", number, len(works))
+    works[OURS]()  # fills the caches
+    times = _interleaved(works, rounds, torch.device(device), title, on_progress)
     return _row(title, OURS, size.images, times, rows, {})
 
 
@@ -219,16 +220,12 @@ def _interleaved(
     title: str,
     on_progress: OnProgress,
 ) -> dict[str, list[float]]:
-    """Seconds per call of each work, one value a round; each is called once before."""
+    """Seconds per call of each work, one value a round, all works in every round."""
     times: dict[str, list[float]] = {name: [] for name in works}
-    total = (rounds + 1) * len(works)
-    for number in range(total):
-        name = list(works)[number % len(works)]
-        if number < len(works):
-            works[name]()  # fills caches
-        else:
-            times[name].append(seconds_per_call(works[name], device))
-        on_progress(title, number + 1, total)
+    for number in range(rounds):
+        for place, (name, work) in enumerate(works.items(), start=1):
+            times[name].append(seconds_per_call(work, device))
+            on_progress(title, number * len(works) + place, rounds * len(works))
     return times
 
 

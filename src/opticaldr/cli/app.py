@@ -6,7 +6,7 @@ import errno
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,7 +14,14 @@ from rich.table import Table
 
 from opticaldr.cli.bench import bench
 from opticaldr.cli.lens import lens as lens_commands
+from opticaldr.cli.tables import attack_table, depression_table
 from opticaldr.errors import InputError
+
+if TYPE_CHECKING:  # torch is imported when a command needs it, so that --help is fast
+    from opticaldr.cli.progress import Bars
+    from opticaldr.data.sources import Sources
+    from opticaldr.experiment import Target
+    from opticaldr.types import Recogniser
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +39,9 @@ UsageError = typer.BadParameter.__base__
 
 CTRL_C = 130
 """Exit code of a command that was stopped from the keyboard."""
+
+BESIDE = ("focused", "literal")
+"""Untrained lenses that stand beside the attacked one."""
 
 out = Console()
 err = Console(stderr=True)
@@ -71,11 +81,13 @@ def demo(
     from opticaldr.cli.progress import bars
     from opticaldr.config import load_config
     from opticaldr.data.sources import open_sources
-    from opticaldr.experiment import evaluate_run, train_run
+    from opticaldr.experiment import attack_targets, evaluate_run, train_run
+    from opticaldr.faces import load_recogniser
     from opticaldr.report import write_report
 
     config = load_config(to if resume else preset, settings)
     _refuse_occupied(to, resume)
+    judges = [load_recogniser("dlib")]  # missing weights are found before minutes of training
     with bars(err) as progress:
         sources = open_sources(["synthetic"], config, on_render=progress.on_render)
         train_run(
@@ -88,11 +100,15 @@ def demo(
             on_progress=progress.on_progress,
         )
         depression = evaluate_run(to, sources, on_progress=progress.on_progress)
-        rows = _attack(str(to), sources, to, progress, recogniser_names=["dlib"], seed=config.seed)
+        targets = attack_targets(to, beside=BESIDE)
+        rows = _attack(targets, judges, sources, to, progress, seed=config.seed)
     report = write_report(to)
-    out.print(_attack_table(rows))
-    out.print(_depression_table(depression))
-    out.print(f"Synthetic people: these numbers say nothing about patients.\nReport: {report}")
+    out.print(attack_table(rows))
+    out.print(depression_table(depression))
+    out.print("Synthetic people: these numbers say nothing about patients.")
+    if config.synthetic.cue_gain != 1:
+        out.print(f"Their cues of severity are exaggerated {config.synthetic.cue_gain:g} times.")
+    out.print(f"Report: {report}", soft_wrap=True)
 
 
 @app.command()
@@ -234,7 +250,7 @@ def evaluate(
     with bars(err) as progress:
         sources = open_sources(data or ["synthetic"], config, on_render=progress.on_render)
         depression = evaluate_run(model, sources, on_progress=progress.on_progress)
-    out.print(_depression_table(depression))
+    out.print(depression_table(depression))
 
 
 @app.command()
@@ -249,7 +265,7 @@ def attack(
     to: Annotated[Path | None, typer.Option("--out", help="Folder; default: the run.")] = None,
     beside: Annotated[
         str, typer.Option("--beside", help="Untrained presets to show beside, or none.")
-    ] = "focused,literal",
+    ] = ",".join(BESIDE),
     bootstrap: Annotated[int, typer.Option("--bootstrap", min=100)] = 2000,
     depth: Depth = 1.0,
     seed: Seed = 0,
@@ -261,6 +277,7 @@ def attack(
     from opticaldr.cli.progress import bars
     from opticaldr.config import load_config
     from opticaldr.data.sources import open_sources
+    from opticaldr.experiment import attack_targets, open_judges
 
     _check_depth(depth)
     names = _rungs(rungs)
@@ -269,21 +286,23 @@ def attack(
         raise InputError("Expected --out DIR for a lens that is not a run folder, found none.")
     has_config = Path(lens).is_dir() and (Path(lens) / "config.toml").exists()
     config = load_config(lens if has_config else "focused", [f"seed={seed}"])
+    presets = () if beside == "none" else tuple(name.strip() for name in beside.split(","))
+    targets = attack_targets(lens, beside=presets)
+    recognisers = open_judges(judges or ["dlib"], targets[0].camera)
     with bars(err) as progress:
         sources = open_sources(data or ["synthetic"], config, on_render=progress.on_render)
         rows = _attack(
-            lens,
+            targets,
+            recognisers,
             sources,
             folder,
             progress,
-            recogniser_names=judges or ["dlib"],
             seed=seed,
             rungs=names,
-            beside=beside,
             bootstrap=bootstrap,
             depth=depth,
         )
-    out.print(_attack_table(rows))
+    out.print(attack_table(rows))
 
 
 @app.command()
@@ -419,34 +438,31 @@ def _capture_targets(inputs: list[Path], found: list[Path], to: Path) -> list[Pa
 
 
 def _attack(
-    lens: str,
-    sources: object,
+    targets: list[Target],
+    judges: list[Recogniser],
+    sources: Sources,
     folder: Path,
-    progress: object,
+    progress: Bars,
     *,
-    recogniser_names: list[str],
     seed: int,
     rungs: tuple[str, ...] = ("A1", "A2"),
-    beside: str = "focused,literal",
     bootstrap: int = 2000,
     depth: float = 1.0,
 ) -> list[dict]:
-    from opticaldr.experiment import attack_camera, attack_targets, open_judges
+    from opticaldr.experiment import attack_camera
 
     if sources.attack is None or sources.pairs is None:
         raise InputError(
             "Expected faces with verification pairs, found none; use --data synthetic or "
             "--data lfw=PATH."
         )
-    presets = () if beside == "none" else tuple(name.strip() for name in beside.split(","))
-    targets = attack_targets(lens, beside=presets)
     return attack_camera(
         targets,
         sources.attack,
         sources.pairs,
         folder,
         rungs=list(rungs),
-        judges=open_judges(recogniser_names, targets[0].camera),
+        judges=judges,
         seed=seed,
         bootstrap=bootstrap,
         depth_m=depth,
@@ -459,37 +475,3 @@ def _rungs(text: str) -> tuple[str, ...]:
     if not set(names) <= {"A1", "A2"}:
         raise InputError(f"Expected --rungs out of A1, A2, found '{text}'.")
     return names
-
-
-def _attack_table(rows: list[dict]) -> Table:
-    table = Table("lens", "rung", "recogniser", "clean AUC", "captured AUC", "pairs", "people")
-    for row in rows:
-        table.add_row(
-            row["lens"],
-            row["rung"],
-            row["recogniser"],
-            _figure(row["clean_auc"], 3),
-            _figure(row["captured_auc"], 3),
-            str(row["pairs"]),
-            str(row["people"]),
-        )
-    return table
-
-
-def _depression_table(found: dict) -> Table:
-    table = Table("BDI-II", "value [95 % interval]", "n")
-    names = {
-        "mae": "MAE",
-        "rmse": "RMSE",
-        "ccc": "CCC",
-        "train_mean_mae": "MAE of the train mean",
-        "gain_over_train_mean": "gain over the train mean",
-    }
-    for key, name in names.items():
-        table.add_row(name, _figure(found[key], 2), str(found[key]["n"]))
-    return table
-
-
-def _figure(figure: dict, digits: int) -> str:
-    low, high = figure["ci95"]
-    return f"{figure['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -56,14 +56,20 @@ def ring_means(values: Tensor, *, rings: int) -> tuple[Tensor, Tensor]:
     return radii / count, total / count
 
 
-def mtf(psf: Float[Tensor, "*k m m"], *, pitch_m: float) -> tuple[Tensor, Tensor]:
+def mtf(
+    psf: Float[Tensor, "*k m m"], *, pitch_m: float, size: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Modulation transfer, averaged over directions, up to the Nyquist frequency of the samples.
+
+    size: samples across which the PSF is filled up with zeros, for closer frequencies.
 
     Returns: frequency (r,) [cycles/m] and modulation (..., r), 1 at frequency 0 for a unit sum.
     """
-    m = psf.shape[-1]
-    radius, values = ring_means(otf(psf).abs(), rings=m // 2)
-    return radius / (m * pitch_m), values
+    m = max(size or 0, psf.shape[-1])
+    margin = (m - psf.shape[-1]) // 2
+    filled = torch.nn.functional.pad(psf, (margin,) * 4)
+    radius, values = ring_means(otf(filled).abs(), rings=filled.shape[-1] // 2)
+    return radius / (filled.shape[-1] * pitch_m), values
 
 
 def strehl(psf: Float[Tensor, "*k 3 m m"], system: OpticalSystem) -> Float[Tensor, "*k 3"]:

@@ -50,7 +50,9 @@ class RandomDiffuser(Diffuser):
     """Ground glass: a Gaussian random height with correlation exp(-distance^2 / correlation_m^2).
 
     A sum of plane waves with normal wave vectors and uniform phases: the same plate at every
-    sampling. Mean tilt is taken out and the slope RMS holds exactly for this plate (seed).
+    sampling. Mean tilt is taken out and the slope RMS holds exactly for this plate (seed). The
+    PSF is the Fourier transform of exp(-f^2 (1 - correlation)) with f rad of phase RMS: its second
+    moment is the geometric one, its radial kurtosis 2 + 2 / f^2 (2 = Gaussian), so keep f above 3.
     """
 
     slope_rms: float
@@ -100,7 +102,8 @@ class EngineeredDiffuser(Diffuser):
 
     In a cell of width w at relative position u the slope is s Phi^-1(u), hence the height
     -w s phi(Phi^-1(u)) with the normal density phi. Widths are uniform in [0.5, 1.5] cell_m
-    (seed): equal cells would be a grating.
+    (seed): equal cells would be a grating. Cells must be wide against wavelength z / blur, or
+    their own diffraction shapes the PSF.
     """
 
     slope_rms: float

@@ -26,7 +26,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from opticaldr.optics.surfaces import MICROMETRE as MICROMETRE
 from opticaldr.optics.surfaces import Prepared, Surface, cast
 from opticaldr.optics.system import OpticalSystem
 from opticaldr.types import InputError, Psf

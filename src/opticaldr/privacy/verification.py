@@ -112,6 +112,7 @@ def embed_all(
     scene_size: int,
     generator: torch.Generator,
     batch_size: int,
+    clean: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> Embeddings:
     """Embeds each image once clean and once as the camera captures it.
@@ -121,20 +122,26 @@ def embed_all(
         capture: the camera, all that the attacker gets of it.
         scene_size: side of the scene handed to the camera [px]; crops are resized to it.
         generator: of the camera's noise; camera and recogniser must be on its device.
+        clean: (n, d) clean embeddings of an earlier call for the same images and scene size.
     """
-    clean, captured = [], []
+    found_clean, found_captured = [], []
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             chosen = images[start : start + batch_size]
             scene = torch.cat([scene_of(faces.image(int(i)), scene_size) for i in chosen])
             scene = scene.to(generator.device)
             stored = capture(scene, generator=generator)
-            for found, light in ((clean, scene), (captured, stored)):
+            wanted = [(found_captured, stored)]
+            if clean is None:
+                wanted.append((found_clean, scene))
+            for found, light in wanted:
                 embedding = attack_embedding(recogniser, linear_to_srgb(light))
                 found.append(embedding.cpu().numpy())
             if progress:
                 progress(start + len(chosen), len(images))
-    return Embeddings(recogniser.name, images, np.concatenate(clean), np.concatenate(captured))
+    if clean is None:
+        clean = np.concatenate(found_clean)
+    return Embeddings(recogniser.name, images, clean, np.concatenate(found_captured))
 
 
 def scene_of(image: np.ndarray, size: int) -> Scene:
