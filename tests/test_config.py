@@ -18,8 +18,9 @@ def test_every_preset_round_trips(preset, tmp_path):
 def test_the_paper_s_numbers():
     config = load_config("literal")
     assert config.lens.coefficients_um[3] == -51.0
-    assert config.stages.step1.optimisers["lens"].model_dump() == {"kind": "adadelta", "lr": 1.0}
-    assert config.stages.step1.optimisers["emotion"].model_dump() == {"kind": "adam", "lr": 0.01}
+    optimisers = config.stages.step1.optimisers
+    assert (optimisers["lens"].kind, optimisers["lens"].lr) == ("adadelta", 1.0)
+    assert (optimisers["emotion"].kind, optimisers["emotion"].lr) == ("adam", 0.01)
     assert config.lens.wavelengths_m == (640e-9, 550e-9, 460e-9)
     assert config.lens.indices == (1.488, 1.493, 1.499)
 

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from opticaldr.config import load_config
 from opticaldr.evaluate import RecordingScore, depression_results
-from opticaldr.experiment import calibrate
+from opticaldr.experiment import calibrate, shrink_scores
 from opticaldr.metrics import ClusterBootstrap, ccc, mae, rmse
+from opticaldr.model import build_model
 
 
 def test_errors_by_hand():
@@ -67,3 +69,19 @@ def test_conformal_half_width():
     # 9 errors of 1..9 at 90 %: rank ceil(10 * .9) = 9 -> 9; 8 errors: rank 9 > 8 -> whole range
     assert calibrate(rows(range(1, 10), [0] * 9))["half_width"] == 9
     assert calibrate(rows(range(1, 9), [0] * 8))["half_width"] == 63.0
+
+
+def test_shrinking_folds_the_least_squares_line_into_the_last_layer():
+    # scores 0, 20, 40 for labels 10, 15, 20: slope 1/4, intercept 10
+    model = build_model(load_config("tiny", ['network.attribute_names=["a"]']))
+    model.requires_grad_(False)
+    last = model.network.depression.head[-1]
+    last.weight.fill_(0.5)
+    last.bias.fill_(0.2)
+    shrink_scores(model, rows([0.0, 20.0, 40.0], [10.0, 15.0, 20.0]))
+    assert float(last.weight[0, 0]) == pytest.approx(0.5 / 4)
+    assert float(last.bias) == pytest.approx(0.2 / 4 + 10 / 63)
+    # scores that rise against the labels say nothing: the mean label remains
+    shrink_scores(model, rows([0.0, 20.0, 40.0], [20.0, 15.0, 10.0]))
+    assert float(last.weight.abs().max()) == 0.0
+    assert float(last.bias) == pytest.approx(15 / 63)

@@ -483,7 +483,7 @@ def test_surface_without_defocus_takes_tilt_and_paraboloid_away() -> None:
     y, x = (np.indices((64, 64)) - 31.5) / 32
     plain = 30e-6 * (x**2 + y**2) + 5e-6 * x
     scales = [_colour_bar(plain, True), _colour_bar(plain + 2e-6 * (x**2 - y**2), True)]
-    assert max(map(abs, scales[0])) < 1e-3  # um; rounding of the fit
+    assert max(map(abs, scales[0])) <= 0.1  # um; the drawing opens a flat range by 0.1
     assert (min(scales[1]), max(scales[1])) == pytest.approx((-1.9, 1.9), abs=0.5)  # tick steps
     assert max(_colour_bar(plain, False)) > 25
 
