@@ -125,11 +125,11 @@ def test_unknown_labels_take_no_part():
     assert float(emotion) == pytest.approx(math.log(7))
 
 
-def test_moments_are_mean_and_spread_of_each_recording():
+def test_moments_are_mean_and_log_variance_of_each_recording():
     features = torch.tensor([[1.0, 5.0], [3.0, 5.0], [10.0, 0.0]])
     found = moments(features, torch.tensor([4, 4, 9]))
-    # the 1e-6 under the root keeps the slope finite: spread 0 becomes 0.001
-    expected = [[2.0, 5.0, 1.0, 0.001], [2.0, 5.0, 1.0, 0.001], [10.0, 0.0, 0.001, 0.001]]
+    moved, still = math.log(1 + 1e-4), math.log(1e-4)
+    expected = [[2.0, 5.0, moved, still], [2.0, 5.0, moved, still], [10.0, 0.0, still, still]]
     torch.testing.assert_close(found, torch.tensor(expected), atol=1e-5, rtol=0)
 
 

@@ -282,7 +282,9 @@ class Trainer:
                 settings["lr"] = factor * stage.optimisers[group].lr
             optimiser.zero_grad()
         noise = torch.Generator(self.device).manual_seed(generator.initial_seed())
-        terms = step_loss(batches, depths, noise)
+        with torch.random.fork_rng():  # dropout alone draws from torch's global generator
+            torch.manual_seed(generator.initial_seed())
+            terms = step_loss(batches, depths, noise)
         if not bool(torch.isfinite(terms["loss"])):
             raise FloatingPointError(
                 f"The loss of stage {number} became {float(terms['loss'].detach())} at step {step + 1}; "

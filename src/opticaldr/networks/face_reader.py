@@ -12,6 +12,10 @@ from opticaldr.optics.colour import linear_to_srgb
 from opticaldr.types import BDI_MAX, EMOTIONS, Capture, Prediction
 
 
+MOTION_FLOOR = 1e-4
+"""Variance of a feature below which motion is noise: a still picture reads log 1e-4."""
+
+
 class EmotionBranch(nn.Module):
     """E_e with the heads for attributes, five landmarks and emotion (paper.md 7.2)."""
 
@@ -28,18 +32,21 @@ class EmotionBranch(nn.Module):
 class DepressionBranch(nn.Module):
     """E_d and the head on both branches' features: (b, 64 F) -> hidden -> 1, as a share of 63.
 
-    With config.temporal = "moments" the head sees mean and spread over the frames of a recording:
-    (b, 128 F).
+    With config.temporal = "moments" the head sees mean and log spread over the frames of a
+    recording, (b, 128 F), normalised and half of them dropped in training: there are far fewer
+    recordings than features.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.extract = SANet(width=config.width, blocks=config.blocks, groups=config.groups)
-        moments = 2 if config.temporal == "moments" else 1
+        width = 2 * self.extract.features
+        tamed: list[nn.Module] = []
+        if config.temporal == "moments":
+            width *= 2
+            tamed = [nn.BatchNorm1d(width), nn.Dropout(0.5)]
         self.head = nn.Sequential(
-            nn.Linear(2 * moments * self.extract.features, config.hidden),
-            nn.ReLU(),
-            nn.Linear(config.hidden, 1),
+            *tamed, nn.Linear(width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1)
         )
         nn.init.zeros_(self.head[-1].weight)  # start at one constant score
 
@@ -75,7 +82,10 @@ class FaceReader(nn.Module):
 
 
 def moments(features: Float[Tensor, "b d"], recordings: Int[Tensor, "b"]) -> Tensor:
-    """Mean and standard deviation of features over the frames of each recording, (b, 2 d)."""
+    """Mean and log variance of features over the frames of each recording, (b, 2 d).
+
+    Motion scales the variance; its logarithm turns that into a shift that a linear layer can read.
+    """
     _, which = torch.unique(recordings, return_inverse=True)
     count = torch.bincount(which).to(features)[:, None]
 
@@ -84,5 +94,5 @@ def moments(features: Float[Tensor, "b d"], recordings: Int[Tensor, "b"]) -> Ten
         return (total / count)[which]
 
     mean = average(features)
-    spread = (average((features - mean).square()) + 1e-6).sqrt()  # finite slope at 0
-    return torch.cat([mean, spread], dim=1)
+    spread = average((features - mean).square())
+    return torch.cat([mean, (spread + MOTION_FLOOR).log()], dim=1)
