@@ -39,7 +39,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
-        raise InputError(f"Expected a JSON file at {path}, found nothing; check the path.") from None
+        raise InputError(
+            f"Expected a JSON file at {path}, found nothing; check the path."
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"Expected JSON in {path}, found text that does not parse ({error}); "

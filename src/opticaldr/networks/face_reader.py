@@ -11,7 +11,6 @@ from opticaldr.networks.sanet import SANet
 from opticaldr.optics.colour import linear_to_srgb
 from opticaldr.types import BDI_MAX, EMOTIONS, Capture, Prediction
 
-
 MOTION_FLOOR = 1e-4
 """Variance of a feature below which motion is noise: a still picture reads log 1e-4."""
 
