@@ -7,8 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from opticaldr.camera import Camera, save_camera
+from opticaldr.config import LensConfig, SensorConfig
+from opticaldr.lens import Lens
 from opticaldr.optics.audit import audit, edge_fringe, misplaced, summary
 from opticaldr.optics.system import OpticalSystem
+from opticaldr.sensor import Sensor
 from opticaldr.types import InputError
 
 SYSTEM = OpticalSystem()
@@ -129,27 +133,35 @@ def run(*arguments):
     )
 
 
-def test_check_on_the_command_line_passes_and_fails_by_exit_code():
-    passed = run("lens", "check", "tiny")
+@pytest.fixture
+def stored(tmp_path):
+    """stored(engine): path of a small lens.json with the slopes of the literal lens."""
+
+    def save(engine, z4):
+        config = LensConfig(
+            grid=256, sensor_pixels=64, engine=engine, coefficients_um=tuple(lens(z4).tolist())
+        )
+        save_camera(Camera(Lens(config), Sensor(SensorConfig())), tmp_path / "lens.json")
+        return str(tmp_path / "lens.json")
+
+    return save
+
+
+def test_check_on_the_command_line_passes_by_exit_code_0(stored):
+    passed = run("lens", "check", stored("direct", -1.9))
     assert passed.returncode == 0, passed.stderr
     assert passed.stdout.count("pass") == 4
-    unknown = run("lens", "check", "focussed")
-    assert unknown.returncode == 2
-    assert "focussed" in unknown.stderr
-    assert "Traceback" not in unknown.stderr
 
 
-def test_check_on_the_command_line_says_what_fails(tmp_path):
-    from opticaldr.camera import Camera, save_camera
-    from opticaldr.config import LensConfig, SensorConfig
-    from opticaldr.lens import Lens
-    from opticaldr.sensor import Sensor
-
-    config = LensConfig(grid=256, sensor_pixels=64, engine="two_fft").model_copy(
-        update={"coefficients_um": tuple(lens(-12.8).tolist())}
-    )
-    save_camera(Camera(Lens(config), Sensor(SensorConfig())), tmp_path / "lens.json")
-    failed = run("lens", "check", str(tmp_path / "lens.json"))
+def test_check_on_the_command_line_fails_by_exit_code_1(stored):
+    failed = run("lens", "check", stored("two_fft", -12.8))
     assert failed.returncode == 1
     assert "fail" in failed.stdout
     assert "Do not trust this simulation" in failed.stdout
+
+
+def test_an_unknown_lens_is_one_sentence():
+    unknown = run("lens", "check", "focussed")
+    assert unknown.returncode == 2
+    assert "'focussed'" in unknown.stderr
+    assert "Traceback" not in unknown.stderr

@@ -70,6 +70,11 @@ def load_camera(source: str | Path, *, sensor_pixels: int | None = None) -> Came
     if not path.exists() and str(source) in PRESETS:
         config = load_config(source)
         lens_config, sensor_config = config.lens, config.sensor
+    elif not path.exists():
+        raise InputError(
+            f"Expected a lens.json, a run folder or a preset ({', '.join(PRESETS)}), found "
+            f"'{source}'; check the spelling or the path."
+        )
     else:
         content = read_json(path / "lens.json" if path.is_dir() else path)
         lens_config, sensor_config = _parse(content, path)

@@ -148,11 +148,16 @@ class LossConfig(Settings):
 
 
 class OptimiserConfig(Settings):
-    """One optimiser for one parameter group; weight_decay is decoupled from the gradient."""
+    """One optimiser for one parameter group; weight_decay is decoupled from the gradient.
+
+    head_only: a network branch keeps its extractor and trains its heads alone, for sets with far
+    fewer recordings than a branch needs.
+    """
 
     kind: Literal["adadelta", "adam"]
     lr: float
     weight_decay: float = 0.0
+    head_only: bool = False
 
 
 class Stage(Settings):
@@ -161,6 +166,8 @@ class Stage(Settings):
     groups_per_batch x per_group: people x photos for "faces", recordings x frames for
     "recordings"; "expressions" draws groups_per_batch x per_group single images.
     max_val_auc: validation verification AUC above which a checkpoint is not preferred.
+    keep_batch_statistics: trained networks keep their batch-norm statistics (fine tuning on a mix
+    of sets would otherwise shift them).
     """
 
     title: str
@@ -177,6 +184,7 @@ class Stage(Settings):
     validate_every: int = 500
     start_depression_from_emotion: bool = False
     max_val_auc: float = 1.0
+    keep_batch_statistics: bool = False
 
 
 class SyntheticConfig(Settings):
@@ -262,6 +270,7 @@ def _paper_stages() -> Stages:
             },
             steps=2000,
             max_val_auc=0.55,
+            keep_batch_statistics=True,
         ),
     )
 

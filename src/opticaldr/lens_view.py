@@ -53,7 +53,13 @@ class View:
     def mtf_band(self) -> dict[float, Tensor]:
         """Modulation (k, 3) at the ends of the identity band [c/face]."""
         frequency, values = self.mtf
-        return {edge: values[..., int((frequency - edge).abs().argmin())] for edge in IDENTITY_BAND}
+        found = {}
+        for edge in IDENTITY_BAND:
+            above = int(torch.searchsorted(frequency, edge))
+            left, right = frequency[above - 1], frequency[above]
+            share = (edge - left) / (right - left)
+            found[edge] = torch.lerp(values[..., above - 1], values[..., above], share)
+        return found
 
     @property
     def limit(self) -> int:

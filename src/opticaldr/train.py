@@ -154,11 +154,17 @@ def make_optimiser(module: nn.Module, config: OptimiserConfig) -> torch.optim.Op
     return kinds[config.kind](module.parameters(), lr=config.lr, weight_decay=decay)
 
 
-def set_trained_groups(model: OpticalDR, groups: set[Group]) -> None:
-    """Freezes every group but these; frozen networks also keep their batch statistics."""
+def set_trained_groups(model: OpticalDR, stage: Stage) -> None:
+    """Freezes every group but the stage's; frozen networks also keep their batch statistics."""
     for name in ("lens", "emotion", "depression"):
-        module = model.group(name)
-        module.requires_grad_(name in groups).train(name in groups)
+        module, chosen = model.group(name), stage.optimisers.get(name)
+        module.requires_grad_(chosen is not None).train(chosen is not None)
+        if chosen is not None and chosen.head_only:
+            module.extract.requires_grad_(False).eval()
+        if stage.keep_batch_statistics:
+            for part in module.modules():
+                if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+                    part.eval()
     model.camera.sensor.train()
 
 
@@ -223,7 +229,7 @@ class Trainer:
                     f"Expected data for '{role}' in stage {number} ({stage.title}), found none; "
                     "give it with --data or leave the stage out with --stages."
                 )
-        set_trained_groups(self.model, set(stage.optimisers))
+        set_trained_groups(self.model, stage)
         if stage.start_depression_from_emotion and resumed is None:
             network = self.model.network
             network.depression.extract.load_state_dict(network.emotion.extract.state_dict())
@@ -242,6 +248,10 @@ class Trainer:
         done = first
         interrupt = PatientInterrupt()
         try:
+            if first == 0:  # a stage that only makes things worse must change nothing
+                checked = self.validate(number, step_loss)
+                trackers.write("val", 0, checked)
+                best = best_of(self.model, checked["selection"], 0)
             with interrupt:
                 for step in range(first, stage.steps):
                     metrics = self._train_step(number, stage, step, prepared, optimisers)
@@ -366,7 +376,7 @@ class Trainer:
             metrics["auc"] = self._verification_auc(number, stage)
             if metrics["auc"] > stage.max_val_auc:
                 metrics["selection"] += 1e3 * (metrics["auc"] - stage.max_val_auc)
-        set_trained_groups(self.model, set(stage.optimisers))
+        set_trained_groups(self.model, stage)
         return metrics
 
     def _verification_auc(self, number: int, stage: Stage) -> float:
