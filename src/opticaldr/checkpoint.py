@@ -146,7 +146,7 @@ class Trackers:
             ]
             self._path.write_text("".join(line + "\n" for line in kept))
         self._file = self._path.open("a", buffering=1)
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=max(0, first_step))
 
     def _keeps(self, line: str, first_step: int) -> bool:
         try:

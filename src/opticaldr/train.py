@@ -244,7 +244,7 @@ class Trainer:
             best = load_state(self.run, self.model, optimisers)
             first = resumed.step
         prepared = self.accelerator.prepare(step_loss)
-        trackers = Trackers(self.run, number, first)
+        trackers = Trackers(self.run, number, first if resumed else -1)
         done = first
         interrupt = PatientInterrupt()
         try:
