@@ -51,11 +51,7 @@ def train_run(
 
     Returns the resolved configuration (attribute names filled in from the data).
     """
-    if (run / "state").exists() and not resume:
-        raise InputError(
-            f"Expected an empty run directory, found a checkpoint in {run}; add --resume to "
-            "continue it or choose another --out."
-        )
+    refuse_occupied(run, resume=resume)
     if resume:
         config = _resumed(config, run)
     elif "faces" in sources.training:
@@ -88,6 +84,15 @@ def train_run(
         seconds={f"stage {number}": round(value, 2) for number, value in seconds.items()},
     )
     return config
+
+
+def refuse_occupied(run: Path, *, resume: bool) -> None:
+    """InputError if a new run would overwrite the checkpoint of another."""
+    if (run / "state").exists() and not resume:
+        raise InputError(
+            f"Expected an empty run folder, found a checkpoint in {run}; add --resume to continue "
+            "it or choose another --out."
+        )
 
 
 def _resumed(config: Config, run: Path) -> Config:

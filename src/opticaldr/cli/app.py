@@ -81,12 +81,17 @@ def demo(
     from opticaldr.cli.progress import bars
     from opticaldr.config import load_config
     from opticaldr.data.sources import open_sources
-    from opticaldr.experiment import attack_targets, evaluate_run, train_run
+    from opticaldr.experiment import (
+        attack_targets,
+        evaluate_run,
+        refuse_occupied,
+        train_run,
+    )
     from opticaldr.faces import load_recogniser
     from opticaldr.report import write_report
 
     config = load_config(to if resume else preset, settings)
-    _refuse_occupied(to, resume)
+    refuse_occupied(to, resume=resume)  # before anything is rendered
     judges = [load_recogniser("dlib")]  # missing weights are found before minutes of training
     with bars(err) as progress:
         sources = open_sources(["synthetic"], config, on_render=progress.on_render)
@@ -130,11 +135,11 @@ def train(
     from opticaldr.cli.progress import bars, stage_numbers
     from opticaldr.config import load_config
     from opticaldr.data.sources import open_sources
-    from opticaldr.experiment import train_run
+    from opticaldr.experiment import refuse_occupied, train_run
 
     config = load_config(config_source, settings)
     numbers = stage_numbers(stages, config)
-    _refuse_occupied(to, resume)
+    refuse_occupied(to, resume=resume)  # before anything is rendered
     with bars(err) as progress:
         sources = open_sources(data or ["synthetic"], config, on_render=progress.on_render)
         train_run(
@@ -406,14 +411,6 @@ def _run_folder(path: Path) -> Path:
     if not (path / "config.toml").exists():
         raise InputError(f"Expected a run folder with config.toml, found none in {path}.")
     return path
-
-
-def _refuse_occupied(run: Path, resume: bool) -> None:
-    if (run / "state").exists() and not resume:
-        raise InputError(
-            f"Expected an empty run folder, found a checkpoint in {run}; add --resume to continue "
-            "it or choose another --out."
-        )
 
 
 def _capture_targets(inputs: list[Path], found: list[Path], to: Path) -> list[Path]:
