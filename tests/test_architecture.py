@@ -18,7 +18,7 @@ FILES = sorted((SOURCE / "opticaldr").rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("types", "config", "results", "tensors", "interrupt"),
+    ("types", "config", "results", "tensors", "interrupt", "seeds"),
     ("optics", "losses", "metrics"),
     ("lens", "sensor", "networks", "faces", "media"),
     ("data",),
@@ -38,7 +38,10 @@ ALLOWED_UPWARD = {
 }
 """Single imports against the order, each with its reason."""
 
-PRIVACY_MAY_IMPORT = ("errors", "types", "results", "optics.colour", "data", "privacy")
+PRIVACY_MAY_IMPORT = (
+    *("errors", "types", "results", "seeds", "data", "privacy"),
+    *("optics.colour", "optics.bands"),
+)
 """An attacker that borrows the defender's code proves nothing: no lens, network, loss or camera."""
 
 

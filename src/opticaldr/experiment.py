@@ -26,8 +26,9 @@ from opticaldr.faces.embedder import SmallEmbedder, train_embedder
 from opticaldr.model import OpticalDR, build_model, load_model, save_model
 from opticaldr.privacy.verification import Rung, embed_all, score_rung
 from opticaldr.results import SCHEMA_VERSION, read_json, validate, write_json
+from opticaldr.seeds import generator_for
 from opticaldr.tensors import save_tensors
-from opticaldr.train import OnStep, Trainer, TrainingData, generator_for, recording_labels
+from opticaldr.train import OnStep, Trainer, TrainingData, recording_labels
 from opticaldr.types import BDI_MAX, Capture, CaptureFn, InputError, Recogniser, Scene
 
 OnProgress = Callable[[str, int, int], None]

@@ -7,7 +7,6 @@ generator state to keep.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from opticaldr.evaluate import score_recordings
 from opticaldr.interrupt import PatientInterrupt
 from opticaldr.model import OpticalDR
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
+from opticaldr.seeds import generator_for
 from opticaldr.types import InputError, Recogniser
 
 OnStep = Callable[[int, Stage, int, dict[str, float]], None]
@@ -108,12 +108,6 @@ class StageLoss(nn.Module):
             terms.update(self.model.camera.lens.penalties(self.weights))
         weighted = [getattr(self.weights, name) * value for name, value in terms.items()]
         return {**terms, "loss": torch.stack(weighted).sum()}
-
-
-def generator_for(*key: object) -> torch.Generator:
-    """A CPU generator whose stream depends on the key alone, such as (seed, stage, step)."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 DEPTH_LEVELS = 64

@@ -31,6 +31,9 @@ Embedding = Float[Tensor, "b d"]
 EMOTIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger")
 """The one canonical order of expression labels; every data adapter maps its own order to this one."""
 
+FACE_SHARE = 100 / 160
+"""Share of the crop between the ears: 100 of 160 px in crops aligned to the five-point template."""
+
 BDI_MAX = 63.0
 """Largest BDI-II score (21 items, 0-3 each; Beck, Steer & Brown 1996)."""
 

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from opticaldr.optics.system import OpticalSystem
-from opticaldr.types import InputError
+from opticaldr.types import FACE_SHARE, InputError
 
 FACE_WIDTH_M = 0.16
 """Width of a face from ear to ear [m] (privacy.md 4.6)."""
-FACE_SHARE = 100 / 160
-"""Share of the crop between the ears: 100 of 160 px in crops aligned to the five-point template."""
 IDENTITY_BAND = (8.0, 16.0)
 """Spatial frequencies by which people recognise faces [cycles per face] (privacy.md 1.2)."""
 
