@@ -19,15 +19,18 @@ FILES = sorted((SOURCE / "opticaldr").rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("types", "config", "results", "tensors", "interrupt", "seeds"),
-    ("optics", "losses", "metrics"),
+    ("optics", "losses", "theory_losses", "metrics"),
     ("lens", "sensor", "networks", "faces", "media"),
     ("data",),
     ("camera", "model"),
     ("evaluate", "checkpoint", "train"),
     ("privacy",),
-    ("predict", "experiment", "workshop", "robustness"),
-    ("report", "summary", "figures", "doctor", "notices", "lens_view", "lens_page"),
-    ("serve", "bench"),
+    ("predict", "experiment", "workshop", "robustness", "attackable"),
+    (
+        *("report", "summary", "figures", "doctor", "notices", "lens_view", "lens_page"),
+        *("card_page", "figures_privacy"),
+    ),
+    ("serve", "bench", "attack", "card_drawings"),
     ("cli",),
 )
 """From the ground up: a module imports its own layer and the ones before it."""
@@ -137,7 +140,8 @@ def test_only_figures_draw():
     users = {
         n for n, t in TREES.items() if any(i.split(".")[0] == "matplotlib" for i in imports_of(t))
     }
-    assert users == {"figures"}
+    assert "figures" in users
+    assert all(name.split("_")[0] == "figures" for name in users)
 
 
 # --- what never stands in the source ----------------------------------------------------------

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from opticaldr import camera as camera_module
 from opticaldr.camera import load_camera, save_camera
 from opticaldr.cli.app import app, main
 from opticaldr.config import load_config, save_config
-from opticaldr.results import read_json, write_json
+from opticaldr.results import read_json, validate, write_json
 from opticaldr.types import InputError
 
 
@@ -58,6 +58,16 @@ def opticaldr(monkeypatch, capsys) -> Opticaldr:
         return Outcome(int(stop.value.code or 0), printed.out, printed.err)
 
     return run
+
+
+@pytest.fixture
+def small_tier(monkeypatch) -> None:
+    """A smoke tier that renders 20 pictures."""
+    from opticaldr.privacy import tiers
+
+    small = {"people": 4, "photos": 2, "control_people": 3, "validation_people": 3}
+    small |= {"attacker_images": 12, "bootstrap": 20, "steps": 2, "depths": 2}
+    monkeypatch.setitem(tiers.TIERS, "smoke", replace(tiers.TIERS["smoke"], **small))
 
 
 @pytest.fixture
@@ -275,27 +285,56 @@ def test_depth_must_be_a_distance(command, depth, opticaldr, picture, tmp_path, 
     assert outcome.one_sentence().startswith("Expected --depth above 0 m, found")
 
 
-def test_an_unknown_rung(opticaldr, tmp_path):
-    outcome = opticaldr("attack", "--lens", "tiny", "--rungs", "A1,Z9", "--out", tmp_path / "a")
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--rungs", "A1,Z9"], "Expected --rungs out of A1, A2"),
+        (["--rungs", ""], "Expected --rungs out of A1, A2"),
+        (["--rungs", "A6"], "Expected --restorer FILE.onnx for rung A6"),
+        (["--rungs", "A1", "--restorer", "r.onnx"], "Expected rung A6 with --restorer"),
+        (["--tier", "quick"], "Expected --tier smoke, standard, publication, found 'quick'"),
+        (["--pairs", "some"], "Expected --pairs all or official, found 'some'"),
+        (["--pairs", "official"], "Expected --pairs official with lfw=PATH"),
+        (["--data", "celeba=x"], "Expected --data synthetic, lfw=PATH or manifest=FILE.csv"),
+        (["--data", "lfw=nowhere"], "Expected LFW at nowhere"),
+        (["--read-noise", "0"], "Expected read noise above 0"),
+        (["--bits", "99"], "0 to 16 bits, found"),
+        (["--recogniser", "facenet"], "Expected a recogniser (dlib, mobilefacenet, fr_feature)"),
+    ],
+)
+def test_a_wrong_attack_option(options, sentence, opticaldr, tmp_path):
+    outcome = opticaldr("attack", "--lens", "disc:0.5", *options, "--out", tmp_path / "a")
     assert outcome.code == 2
-    assert outcome.one_sentence().startswith("Expected --rungs out of A1, A2")
+    assert sentence in outcome.one_sentence()
+    assert not (tmp_path / "a").exists()
 
 
-def test_an_unknown_recogniser(opticaldr, tmp_path):
-    lfw = f"lfw={small_lfw(tmp_path / 'lfw')}"
-    outcome = opticaldr(
-        "attack",
-        "--lens",
-        "tiny",
-        "--data",
-        lfw,
-        "--recogniser",
-        "facenet",
-        "--out",
-        tmp_path / "a",
-    )
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("blur:3", "found 'blur:3'"),
+        ("gaussian:-1", "Expected a number above 0 behind 'gaussian:'"),
+        ("psf:negative.npy", "without negative values"),
+        ("psf:bright.npy", "each channel of the PSF to sum to 1"),
+        ("psf:nowhere.npy", "found no file"),
+    ],
+)
+def test_a_wrong_camera(spec, sentence, opticaldr, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dot = np.zeros((5, 5))
+    dot[2, 2] = 2
+    np.save("bright.npy", dot)
+    dot[2, 3] = -1
+    np.save("negative.npy", dot)
+    outcome = opticaldr("attack", "--lens", spec, "--out", tmp_path / "a")
     assert outcome.code == 2
-    assert "Expected a recogniser (dlib, mobilefacenet, fr_feature)" in outcome.one_sentence()
+    assert sentence in outcome.one_sentence()
+
+
+def test_an_attack_needs_a_place(opticaldr):
+    outcome = opticaldr("attack", "--lens", "tiny")
+    assert outcome.code == 2
+    assert outcome.one_sentence().startswith("Expected --out DIR for a lens that is not a run")
 
 
 def test_a_recogniser_in_the_loss_never_judges(opticaldr, tmp_path):
@@ -539,3 +578,60 @@ def test_train_writes_a_run_that_loads(opticaldr, picture, tmp_path, synthetic_c
     assert other.code == 2
     assert "found another; resume with --config" in other.one_sentence()
     assert opticaldr("predict", "--model", run, picture).code == 0
+
+
+def test_an_attack_leaves_a_card_and_raw_scores(
+    opticaldr, tmp_path, small_tier, synthetic_cache, monkeypatch
+):
+    command = ["attack", "--lens", "gaussian:0.2", "--rungs", "A1,A2", "--out", tmp_path / "a"]
+    outcome = opticaldr(*command)
+    assert outcome.code == 0, outcome.err
+    card = read_json(tmp_path / "a" / "privacy_card.json")
+    validate(card, "privacy_card")
+    assert card["tier"] == "smoke"
+    assert card["data"]["synthetic"] is True
+    assert card["data"]["ids"] == {"lens": 0, "attacker": 6, "test": 4}
+    assert {row["rung"] for row in card["rungs"]} == {"A1", "A2"}
+    assert f"Grade {card['grade']}" in outcome.out
+    written = {path.name for path in (tmp_path / "a").rglob("*.*")}
+    assert {"privacy_card.html", "A1.scores.parquet", "A2-25.scores.parquet"} <= written
+    assert "results.json" not in written  # no run, so no table of a run
+
+    def refused(*arguments: object, **options: object) -> None:
+        raise AssertionError("nothing is attacked twice")
+
+    monkeypatch.setattr("opticaldr.privacy.ladder._work", refused)
+    assert opticaldr(*command).code == 0
+    again = read_json(tmp_path / "a" / "privacy_card.json")
+    assert again == card
+    restarted = opticaldr(*command, "--restart")
+    assert "nothing is attacked twice" in restarted.err
+
+
+def test_an_attack_updates_the_tables_of_its_run(
+    opticaldr, run_folder, small_tier, synthetic_cache
+):
+    assert opticaldr("attack", "--lens", run_folder, "--rungs", "A1,A2").code == 0
+    rows = read_json(run_folder / "results.json")["privacy"]["attacks"]
+    lenses = [f"untrained {run_folder}", "untrained focused", "untrained literal"]
+    assert [(row["lens"], row["rung"]) for row in rows] == [
+        (lens, rung) for lens in lenses for rung in ("A1", "A2")
+    ]
+    assert len({row["clean_auc"]["value"] for row in rows}) == 1  # the same pairs for every lens
+    assert len({row["pair_sha256"] for row in rows}) == 1
+    other = opticaldr("attack", "--lens", run_folder, "--rungs", "A1", "--seed", "1")
+    assert "because these changed: " in " ".join(other.out.split())
+    assert "seed" in other.out
+
+
+def test_a_stopped_attack_says_how_to_go_on(
+    opticaldr, tmp_path, small_tier, synthetic_cache, monkeypatch
+):
+    def stopped(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("opticaldr.privacy.rungs.parrot.parrot", stopped)
+    outcome = opticaldr("attack", "--lens", "none", "--rungs", "A1,A2", "--out", tmp_path / "a")
+    assert outcome.code == 130
+    assert "attack goes on with the same command" in outcome.one_sentence()
+    assert (tmp_path / "a" / "scores" / "A1.json").exists()

@@ -6,11 +6,14 @@ import math
 import pytest
 import torch
 
+from opticaldr.bench.reference import misplaced as misplaced_on_sensor
+from opticaldr.bench.reference import reference_psfs
 from opticaldr.optics import propagation
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.optics.imaging import convolve, correlate
-from opticaldr.optics.propagation import psf_angular_spectrum, psf_direct, psf_two_fft
+from opticaldr.optics.propagation import psf_direct
 from opticaldr.optics.system import OpticalSystem, blur_diameter_m, focus_coefficient_um
+from opticaldr.optics.transfer import psf_angular_spectrum, psf_two_fft
 from opticaldr.optics.zernike import noll_index, zernike, zernike_basis
 from opticaldr.types import InputError
 
@@ -318,3 +321,51 @@ def test_srgb_round_trip_and_known_value():
     back = linear_to_srgb(srgb_to_linear(levels))
     torch.testing.assert_close(back, levels, atol=1e-6, rtol=0)
     assert float(srgb_to_linear(torch.tensor(0.5))) == pytest.approx(0.21404, abs=1e-5)
+
+
+def test_a_blur_of_two_thirds_of_the_frame_lands_where_exact_propagation_puts_it():
+    """2e-3 of the light is the error bound of the engine; without the last term of equation (2)
+    1e-2 of it lies in the wrong pixel."""
+    system = dataclasses.replace(SYSTEM, sensor_pixels=128, normalisation="peak")
+    lens, depth = coefficients(z4=-51.0), torch.tensor([0.63])
+    exact = reference_psfs(lens, depth, system).area
+    assert misplaced_on_sensor(psf_direct(lens, depth, system), exact) < 2e-3
+
+
+@pytest.mark.parametrize("z4", [-30.4, -40.0])
+def test_rays_meet_the_sensor_where_thin_lens_arithmetic_says(z4):
+    """beta = 1 - z / image distance: the blur's radius over the pupil's."""
+    lens, depth = coefficients(z4=z4), torch.tensor([1.0])
+    grid = propagation.pupil_grid(SYSTEM, 15, 256, lens.device, lens.dtype)
+    beta = float(propagation.ray_scale(lens, depth, grid)[0, 1])
+    blur = blur_diameter_m(SYSTEM, z4, 1.0)
+    # float32 sums of heights of tens of micrometres
+    assert abs(beta) == pytest.approx(blur / (2 * SYSTEM.aperture_radius_m), abs=1e-4)
+
+
+def test_the_gradient_of_a_wide_blur_is_exact():
+    """The term off the axis depends on the parameters: central differences in float64."""
+    system = OpticalSystem(grid=64, sensor_pixels=64, sensor_distance_m=2e-3)
+    lens = torch.zeros(6, dtype=torch.float64)
+    lens[3:] = torch.tensor([-3.0, 0.1, 0.05])
+    depth = torch.tensor([1.0], dtype=torch.float64)
+    grid = propagation.pupil_grid(system, 6, 256, lens.device, lens.dtype)
+    assert float(propagation.ray_scale(lens, depth, grid).abs().max()) > propagation.WIDE
+    weight = torch.rand(256 // propagation.samples_per_pixel(system), dtype=torch.float64,
+                        generator=torch.Generator().manual_seed(0))  # fmt: skip
+
+    def loss(parameters):
+        psf = psf_direct(parameters, depth, system, window=256)
+        return (psf[0, 1] * weight * weight[:, None]).sum()
+
+    assert torch.autograd.gradcheck(loss, lens.requires_grad_(), eps=1e-6, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("border", ["zero", "reflect"])
+def test_both_gradients_of_the_convolution_are_exact(border):
+    """Five images of two depths in batches of two: central differences in float64."""
+    draw = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
+    scene, psf = torch.rand(5, 3, 6, 6, **draw), torch.rand(2, 3, 4, 4, **draw)
+    which = torch.tensor([0, 1, 1, 0, 1])
+    inputs = (scene.requires_grad_(), psf.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x, h: convolve(x, h, which, border=border), inputs)

@@ -10,9 +10,10 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
+from opticaldr.optics.manufacture import Draw, Errors, built, draw, sag_noise
 from opticaldr.optics.off_axis import Sag, psf_off_axis
 from opticaldr.optics.system import OpticalSystem, focus_coefficient_um, focused_depth_m
-from opticaldr.optics.tolerance import Draw, Errors, built, draw, run_tolerance, sag_noise
+from opticaldr.optics.tolerance import run_tolerance
 from opticaldr.types import InputError
 
 SYSTEM = OpticalSystem(sensor_pixels=64)

@@ -129,6 +129,11 @@ class LossConfig(Settings):
     sag_range, slope, feature, smoothness: weights of what a workshop cannot cut
     (optics.penalties), 0 = left out; the limits are ours, for single-point diamond turning: ask
     the workshop for its own.
+    leaked_bits, recoverable_band, fisher_bits: weights of what the lens leaves to every linear
+    attacker who averages attacker_frames frames (theory_losses), 0 = left out. They only fall
+    with more blur, so a task loss must hold against them. In focus, at 128 px and 1,800 frames,
+    they are about 3e5 bits, 40 cycles per face and 2e2 bits. known_thumbnail: k; detail that a
+    k x k thumbnail of the frame shows does not count in leaked_bits.
     """
 
     identity: float = 1.0
@@ -142,9 +147,21 @@ class LossConfig(Settings):
     slope: float = 0.0
     feature: float = 0.0
     smoothness: float = 0.0
+    leaked_bits: float = 0.0
+    recoverable_band: float = 0.0
+    fisher_bits: float = 0.0
+    attacker_frames: int = 1800
+    known_thumbnail: int = 0
     sag_limit_m: float = 250e-6
     slope_limit: float = 0.25
     curvature_limit_per_m: float = 2000.0
+
+    @field_validator("attacker_frames")
+    @classmethod
+    def _frames(cls, frames: int) -> int:
+        if frames < 1:
+            raise ValueError(f"attacker_frames must be 1 or more, found {frames}")
+        return frames
 
 
 class OptimiserConfig(Settings):

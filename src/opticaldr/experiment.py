@@ -23,6 +23,7 @@ from opticaldr.data.sources import Sources
 from opticaldr.evaluate import RecordingScore, depression_results, score_recordings
 from opticaldr.faces import load_recogniser
 from opticaldr.faces.embedder import SmallEmbedder, train_embedder
+from opticaldr.faces.fetch import SOURCES, cached_file
 from opticaldr.model import OpticalDR, build_model, load_model, save_model
 from opticaldr.privacy.verification import Rung, embed_all, score_rung
 from opticaldr.results import SCHEMA_VERSION, read_json, validate, write_json
@@ -33,6 +34,9 @@ from opticaldr.types import BDI_MAX, Capture, CaptureFn, InputError, Recogniser,
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (what is being done, items done, items in all)."""
+
+BESIDE = ("focused", "literal")
+"""Untrained lenses that stand beside the attacked one in results.json."""
 
 ATTACK_DEPTH_M = 1.0
 """Distance of the faces in an attack unless told otherwise [m]."""
@@ -214,18 +218,34 @@ def attack_targets(lens: str | Path, *, beside: tuple[str, ...]) -> list[Target]
     """The camera at `lens` and, for comparison, untrained presets at its sensor resolution."""
     camera = load_camera(lens)
     pixels = camera.lens.config.sensor_pixels
-    name = "trained" if camera.trained_against else f"untrained {lens}"
-    targets = [Target(name, camera)]
-    for preset in beside:
-        if preset != str(lens):
-            targets.append(Target(f"untrained {preset}", load_camera(preset, sensor_pixels=pixels)))
-    return targets
+    label = target_label(str(lens), camera.trained_against)
+    return [Target(label, camera), *untrained_targets(beside, pixels=pixels, but=str(lens))]
 
 
-def open_judges(names: list[str], camera: Camera) -> list[Recogniser]:
+def untrained_targets(presets: tuple[str, ...], *, pixels: int, but: str = "") -> list[Target]:
+    """Untrained presets at a sensor resolution [px], without the preset `but`."""
+    return [
+        Target(target_label(preset, ()), load_camera(preset, sensor_pixels=pixels))
+        for preset in presets
+        if preset != but
+    ]
+
+
+def target_label(lens: str, trained_against: tuple[str, ...]) -> str:
+    """What tables call a camera."""
+    return "trained" if trained_against else f"untrained {lens}"
+
+
+def available_judges(trained_against: tuple[str, ...]) -> list[str]:
+    """Names of the recognisers that can be loaded here and did not shape the lens."""
+    names = ["dlib", *(name for name in SOURCES if cached_file(name).is_file())]
+    return [name for name in names if name not in trained_against]
+
+
+def open_judges(names: list[str], trained_against: tuple[str, ...]) -> list[Recogniser]:
     """The attackers' recognisers; one that shaped the lens is refused as a judge of it."""
     for name in names:
-        if name in camera.trained_against:
+        if name in trained_against:
             raise InputError(
                 f"Expected recognisers that the lens was not trained against, found '{name}', "
                 "which is in its loss; choose others with --recogniser."
@@ -247,6 +267,35 @@ def attack_camera(
     on_progress: OnProgress | None = None,
 ) -> list[dict[str, Any]]:
     """Runs rungs A1 and A2 with every judge on every target; updates results.json in `out`."""
+    rows = attack_rows(
+        targets,
+        faces,
+        pairs,
+        rungs=rungs,
+        judges=judges,
+        seed=seed,
+        bootstrap=bootstrap,
+        depth_m=depth_m,
+        on_progress=on_progress,
+    )
+    sha256 = describe_camera(targets[0].camera)["sha256"]
+    update_attacks(out, rows, synthetic=faces.synthetic, seed=seed, sha256=sha256)
+    return rows
+
+
+def attack_rows(
+    targets: list[Target],
+    faces: FaceSet,
+    pairs: Pairs,
+    *,
+    rungs: list[Rung],
+    judges: list[Recogniser],
+    seed: int,
+    bootstrap: int,
+    depth_m: float = ATTACK_DEPTH_M,
+    on_progress: OnProgress | None = None,
+) -> list[dict[str, Any]]:
+    """Rows of "attacks" in results.json for every judge, target and rung."""
     rows = []
     for judge in judges:
         clean = None  # the same for every camera
@@ -271,14 +320,20 @@ def attack_camera(
             for rung in rungs:
                 result = score_rung(rung, embeddings, faces, pairs, bootstrap=bootstrap, seed=seed)
                 rows.append({**result.to_json(lens=target.label), "data": faces.name})
-    update_results(
-        out,
-        privacy={"attacks": rows},
-        synthetic=faces.synthetic,
-        seed=seed,
-        lens={"sha256": describe_camera(targets[0].camera)["sha256"]},
-    )
     return rows
+
+
+def update_attacks(
+    run: Path, rows: list[dict[str, Any]], *, synthetic: bool, seed: int, sha256: str
+) -> None:
+    """Replaces "attacks" in results.json. sha256: of the lens.json that was attacked."""
+    update_results(
+        run,
+        privacy={"attacks": rows},
+        synthetic=synthetic,
+        seed=seed,
+        lens={"sha256": sha256},
+    )
 
 
 def _as_seen_by_an_attacker(camera: Camera, depth_m: float) -> CaptureFn:

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from opticaldr.config import LensConfig, LossConfig
-from opticaldr.optics import propagation
+from opticaldr.optics import propagation, transfer
+from opticaldr.optics.checks import check_lens
 from opticaldr.optics.diffusers import EngineeredDiffuser, RandomDiffuser
 from opticaldr.optics.imaging import convolve
 from opticaldr.optics.materials import refractive_index
@@ -131,14 +132,14 @@ class Lens(nn.Module):
 
     def _compute(self, coefficients: Tensor, depths_m: Tensor) -> Psf:
         if self.config.engine == "two_fft":
-            return propagation.psf_two_fft(coefficients, depths_m, self.system)
+            return transfer.psf_two_fft(coefficients, depths_m, self.system)
         window = self._window(coefficients, depths_m)
         return propagation.psf_direct(coefficients, depths_m, self.system, window=window)
 
     def _window(self, coefficients: Tensor, depths_m: Tensor) -> int:
         # blur is widest at an end of the depth range, so all depths share one window
         ends = torch.cat([depths_m, depths_m.new_tensor(self.config.depth_range_m)])
-        propagation.check_lens(coefficients, ends, self.system)
+        check_lens(coefficients, ends, self.system)
         return propagation.choose_window(
             coefficients, ends, self.system, largest=self.config.max_window
         )
@@ -220,7 +221,7 @@ class Lens(nn.Module):
 
     def height_map(self) -> Float[Tensor, "n n"]:
         """Height of the surface [m] on the wavefront grid, zero outside the aperture."""
-        return propagation.height_map(self.coefficients.detach(), self.system)
+        return transfer.height_map(self.coefficients.detach(), self.system)
 
     def forward(self, scene: Scene, depth: Float[Tensor, "b"]) -> Irradiance:
         """Irradiance on the sensor of a flat scene at depth [m], one depth per image."""

@@ -16,22 +16,36 @@ from opticaldr import figures, notices
 from opticaldr.camera import Camera
 from opticaldr.figures import Axis, Line
 from opticaldr.lens_view import COLOURS, FRAMES, View, to_json
+from opticaldr.optics.bands import IDENTITY_BAND
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
-from opticaldr.optics.geometry import IDENTITY_BAND, FaceGeometry
+from opticaldr.optics.geometry import FaceGeometry
 from opticaldr.results import write_json
 
 INKS = ("#c8473f", "#3d9a5f", "#4a7fd0")
 """Red, green, blue as lines that can be read on a light and a dark page."""
 EFFECTS = {
-    "band": "k* (cycles per face)",
-    "band_snr_db": "SNR in the identity band (dB)",
-    "strehl": "Strehl ratio, green",
+    "band_1": "k*, 1 frame (cycles per face)",
+    "band_30": "k*, 30 frames",
+    "band_1800": "k*, 1,800 frames",
+    "band_snr_db": "SNR at 8-16 cycles per face (dB)",
     "misplaced": "light in the wrong place (share)",
     "shift_px": "shift of the picture (px)",
+    "strehl": "Strehl ratio, green",
     "score_change": "change of score (BDI-II points)",
-    "score_mae": "mean absolute error (BDI-II points)",
+    "score_mae": "MAE of the score (BDI-II points)",
 }
 """Effects of `lens tolerance` in words."""
+ERRORS = {
+    "sag_m": ("Height of the surface, ±{:.0f} nm", 1e9),
+    "sag_scale": ("Scale of the surface, ±{:.2f} %", 100),
+    "tilt_rad": ("Tilt about both axes, ±{:.2f}°", 180 / math.pi),
+    "decentre_m": ("Decentre along both axes, ±{:.0f} µm", 1e6),
+    "index": ("Refractive index, ±{:.4f}", 1),
+    "sensor_m": ("Lens to sensor, ±{:.0f} µm", 1e6),
+    "depth": ("Distance of the face, ±{:.0f} %", 100),
+    "wavelength_m": ("Wavelengths, ±{:.1f} nm", 1e9),
+}
+"""Errors of `lens tolerance` in words, and the factor to the unit."""
 
 
 def draw_view(view: View, camera: Camera) -> dict[str, str]:
@@ -51,6 +65,7 @@ def draw_view(view: View, camera: Camera) -> dict[str, str]:
         view.psf.double().numpy(), depths=view.depths, wavelengths=config.wavelengths_m
     )
     frequency, transfer = view.mtf
+    frequency, transfer = frequency[1:], transfer[..., 1:]  # a log axis has no 0
     cutoff = float(frequency[-1])
     for index, depth in enumerate(view.depths):
         name = f"{depth:.2f}m"
@@ -74,6 +89,11 @@ def draw_view(view: View, camera: Camera) -> dict[str, str]:
         Axis("1 / distance (1/m)"),
         Axis("Strehl ratio on the axis", limits=(0, max(0.05, 1.05 * float(strehl.max())))),
         marks=[(1 / depth, f"{depth:.2f} m") for depth in view.depths],
+    )
+    drawings["field"] = figures.lines(
+        _by_colour(view.field.angles.rad2deg(), view.field.misplaced.T),
+        Axis("degrees off the axis"),
+        Axis("share of the light", limits=(0, max(0.05, 1.1 * float(view.field.misplaced.max())))),
     )
     drawings["snr"] = _snr(view)
     drawings["sweep"] = _sweep(view)
@@ -170,9 +190,19 @@ def write_tolerance(result: dict[str, Any], source: str, to: Path) -> Path:
         result=result,
         histograms=histograms,
         effects=EFFECTS,
+        alone=[
+            (error_in_words(name, result["errors"][name]), found)
+            for name, found in result["alone"].items()
+        ],
     )
     page.write_text(content, encoding="utf-8")
     return page
+
+
+def error_in_words(name: str, size: float) -> str:
+    """ "Decentre along both axes, ±25 µm"."""
+    words, factor = ERRORS[name]
+    return words.format(factor * size)
 
 
 def _render(template: str, **content: Any) -> str:  # names that the template asks for

@@ -11,19 +11,36 @@ import torch
 from torch import Tensor
 
 from opticaldr.camera import Camera
-from opticaldr.optics import analysis, propagation
-from opticaldr.optics.geometry import IDENTITY_BAND, FaceGeometry
+from opticaldr.optics import analysis, bands, propagation
+from opticaldr.optics.bands import IDENTITY_BAND
+from opticaldr.optics.field import along_diagonal
+from opticaldr.optics.geometry import FaceGeometry
+from opticaldr.optics.off_axis import Sag
 from opticaldr.optics.system import OpticalSystem
+from opticaldr.optics.tolerance import FRAMES
 from opticaldr.types import InputError, Psf
 
-FRAMES = (1, 30, 1800)
-"""Frames that an attacker averages: a picture, a second, a minute of video at 30 per second."""
 NEAREST_M = 0.05
 """A lens that is out of focus may be in focus much closer: the sweep starts here (privacy.md 4.8)."""
 COLOURS = ("red", "green", "blue")
 MTF_SAMPLES = 1024
 """Gives a modulation every 1.25 cycles per face with the default optics."""
 OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Field:
+    """How far the PSF on the axis speaks for the rest of the picture, at one distance.
+
+    depth: [m]. angles: from the axis to the corner of the sensor [rad] (f,). misplaced: share of
+    the light that lands elsewhere than the PSF on the axis says (f, 3). bands: k* of one frame
+    [c/face] with the PSF of each place (f,).
+    """
+
+    depth: float
+    angles: Tensor
+    misplaced: Tensor
+    bands: list[int]
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,7 @@ class View:
     snr: per number of frames at the sharpest depth, rings [c/face] (r,) and median SNR (r,), all
     colours together. bands: k* [c/face] per number of frames, one per depth.
     sweep: (1 / distance [1/m], k* per entry of FRAMES or None where the blur is too wide).
+    field: off the axis, at the middle distance.
     """
 
     depths: tuple[float, ...]
@@ -48,6 +66,7 @@ class View:
     snr: dict[int, tuple[Tensor, Tensor]]
     bands: dict[int, list[int]]
     sweep: list[tuple[float, list[int] | None]]
+    field: Field
 
     @property
     def mtf_band(self) -> dict[float, Tensor]:
@@ -81,13 +100,13 @@ def view_lens(camera: Camera, *, on_progress: OnProgress | None = None) -> View:
     near, far = camera.lens.config.depth_range_m
     depths = tuple(sorted({near, math.sqrt(near * far), far}))
     noise = camera.sensor.config.read_noise_test
-    geometry, tick = FaceGeometry(system), _Ticker(on_progress, total=4)
+    geometry, tick = FaceGeometry(system), _Ticker(on_progress, total=5)
 
     psf = propagation.psf_direct(parameters, torch.tensor(depths), system)
-    snr = analysis.signal_to_noise(psf, geometry, noise=noise).sum(1)
-    cycles = analysis.face_frequencies(geometry)
-    bands = {n: analysis.recoverable_band(n * snr, cycles) for n in FRAMES}
-    sharpest = int(bands[FRAMES[-1]].argmax())
+    snr = _snr(psf, geometry, noise)
+    cycles = bands.face_frequencies(system.sensor_pixels, geometry.face_pixels)
+    recovered = {n: bands.recoverable_band(n * snr, cycles) for n in FRAMES}
+    sharpest = int(recovered[FRAMES[-1]].argmax())
     tick()
     fine_psf, fine = _fine_psf(parameters, torch.tensor(depths), system)
     frequency, transfer = analysis.mtf(fine_psf, pitch_m=fine.sensor_pitch_m, size=MTF_SAMPLES)
@@ -106,6 +125,8 @@ def view_lens(camera: Camera, *, on_progress: OnProgress | None = None) -> View:
         for v in torch.linspace(0, 1 / NEAREST_M, 21).tolist()
     ]
     tick()
+    field = _field(parameters, depths[len(depths) // 2], geometry, noise)
+    tick()
     return View(
         depths=depths,
         psf=psf,
@@ -113,9 +134,10 @@ def view_lens(camera: Camera, *, on_progress: OnProgress | None = None) -> View:
         mtf=(geometry.per_face(frequency), transfer),
         energy=(radii, energy),
         through_focus=(vergence, focus),
-        snr={n: analysis.ring_snr(n * snr[sharpest], cycles) for n in FRAMES},
-        bands={n: found.tolist() for n, found in bands.items()},
+        snr={n: bands.ring_snr(n * snr[sharpest], cycles) for n in FRAMES},
+        bands={n: found.tolist() for n, found in recovered.items()},
         sweep=sweep,
+        field=field,
     )
 
 
@@ -170,9 +192,28 @@ def bands_at(
         psf = propagation.psf_direct(parameters, torch.tensor([depth_m]), geometry.system)
     except InputError:
         return None
-    snr = analysis.signal_to_noise(psf, geometry, noise=noise).sum(1)
-    cycles = analysis.face_frequencies(geometry)
-    return [int(analysis.recoverable_band(n * snr, cycles)) for n in FRAMES]
+    snr = _snr(psf, geometry, noise)
+    cycles = bands.face_frequencies(geometry.system.sensor_pixels, geometry.face_pixels)
+    return [int(bands.recoverable_band(n * snr, cycles)) for n in FRAMES]
+
+
+def _field(parameters: Tensor, depth_m: float, geometry: FaceGeometry, noise: float) -> Field:
+    system = geometry.system
+    angles, psfs = along_diagonal(Sag.of(parameters, system), torch.tensor([depth_m]), system)
+    snr = _snr(psfs[:, 0], geometry, noise)
+    cycles = bands.face_frequencies(system.sensor_pixels, geometry.face_pixels)
+    return Field(
+        depth=depth_m,
+        angles=angles,
+        misplaced=0.5 * (psfs - psfs[0])[:, 0].abs().sum((-2, -1)),
+        bands=bands.recoverable_band(snr, cycles).tolist(),
+    )
+
+
+def _snr(psf: Psf, geometry: FaceGeometry, noise: float) -> Tensor:
+    """Of one frame, all colours together, (k, s, s)."""
+    power = bands.face_power(geometry.system.sensor_pixels, geometry.face_pixels)
+    return bands.signal_to_noise(psf, power, noise=noise).sum(1)
 
 
 def to_json(view: View, camera: Camera) -> dict[str, Any]:
@@ -198,6 +239,12 @@ def to_json(view: View, camera: Camera) -> dict[str, Any]:
             f"{edge:g}": values.tolist() for edge, values in modulation.items()
         },
         "recoverable_band": {str(n): found for n, found in view.bands.items()},
+        "field": {
+            "depth_m": view.field.depth,
+            "angles_deg": view.field.angles.rad2deg().tolist(),
+            "misplaced": view.field.misplaced.tolist(),
+            "recoverable_band": view.field.bands,
+        },
         "sharpest": {
             "distance_m": distance if math.isfinite(distance) else None,
             "recoverable_band": dict(zip(map(str, FRAMES), bands, strict=True)),

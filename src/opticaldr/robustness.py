@@ -17,13 +17,16 @@ from opticaldr.data.batches import GroupedFaces, load_batch
 from opticaldr.model import load_model
 from opticaldr.optics.colour import srgb_to_linear
 from opticaldr.optics.imaging import convolve
-from opticaldr.optics.off_axis import Sag
-from opticaldr.optics.tolerance import Errors, OnProgress, run_tolerance
+from opticaldr.optics.manufacture import Errors
+from opticaldr.optics.off_axis import Sag, psf_off_axis
+from opticaldr.optics.tolerance import OnProgress, run_tolerance
 from opticaldr.types import BDI_MAX, InputError, Psf
 
 FIRST_PERSON = 600_000
 """Rendered people that no training and no test has seen (data.sources uses lower numbers)."""
 FRAMES = 4
+CONSTANT = 0.01
+"""Scores that differ by less tell nobody from anybody [BDI-II points]."""
 
 
 class ScoreTask:
@@ -66,7 +69,8 @@ class ScoreTask:
         self.reference: Tensor | None = None
 
     @torch.no_grad()
-    def __call__(self, psf: Psf) -> dict[str, float]:
+    def scores(self, psf: Psf) -> Tensor:
+        """BDI-II score of each recording through these PSFs, (recordings,)."""
         camera = self.model.camera
         generator = torch.Generator().manual_seed(self.seed)
         which = torch.full((len(self.scenes),), self.depth_index)
@@ -75,7 +79,10 @@ class ScoreTask:
         severity = self.model.network(capture, self.recordings).severity
         counts = torch.bincount(self.recordings)
         total = torch.zeros(len(counts)).index_add_(0, self.recordings, severity.float())
-        scores = (total / counts).clamp(0, BDI_MAX)
+        return (total / counts).clamp(0, BDI_MAX)
+
+    def __call__(self, psf: Psf) -> dict[str, float]:
+        scores = self.scores(psf)
         if self.reference is None:
             self.reference = scores
         return {
@@ -90,7 +97,6 @@ def tolerance_of(
     *,
     draws: int,
     seed: int,
-    frames: int = 1,
     run: Path | None = None,
     people: int = 12,
     on_progress: OnProgress | None = None,
@@ -99,27 +105,35 @@ def tolerance_of(
 
     run: folder of a trained run; `people` rendered recordings are then scored through every camera
     at the middle depth (none if 0).
+
+    Returns: that of run_tolerance, and "task": on what the effect was measured, or why not.
     """
     near, far = camera.lens.config.depth_range_m
     depths = torch.tensor([near, math.sqrt(near * far), far])
-    task = None
-    if run is not None and people:
+    system = camera.lens.system
+    sag = Sag.of(camera.lens.coefficients, system)
+    task, words = None, "not measured: this lens comes without a network"
+    if run is not None and not people:
+        words = "not measured: --people 0"
+    elif run is not None:
 
         def on_render(done: int, total: int) -> None:
             if on_progress:
                 on_progress("rendering synthetic people", done, total)
 
         task = ScoreTask(run, depth_index=1, people=people, seed=seed, on_render=on_render)
-    system = camera.lens.system
-    return run_tolerance(
-        Sag.of(camera.lens.coefficients, system),
+        words = f"scores of {people} rendered recordings at {float(depths[1]):.2f} m"
+        if people > 1 and task.scores(psf_off_axis(sag, depths, system)).std() < CONSTANT:
+            task, words = None, "not measured: the network of this run scores everybody alike"
+    result = run_tolerance(
+        sag,
         depths,
         system,
         errors=errors,
         draws=draws,
         seed=seed,
         noise=camera.sensor.config.read_noise_test,
-        frames=frames,
         task=task,
         on_progress=on_progress,
     )
+    return result | {"task": words}

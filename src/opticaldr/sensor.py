@@ -9,10 +9,21 @@ from opticaldr.config import SensorConfig
 from opticaldr.types import Capture, Irradiance
 
 
+class _Round(torch.autograd.Function):
+    """Rounds [0, 1] to levels; the gradient passes straight through."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor, levels: int) -> Tensor:
+        return (values * levels).round_().div_(levels)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
 def quantise(values: Tensor, bits: int) -> Tensor:
     """Rounds [0, 1] to 2^bits levels; the gradient passes straight through."""
-    levels = 2**bits - 1
-    return values + (torch.round(values * levels) / levels - values).detach()
+    return _Round.apply(values, 2**bits - 1)
 
 
 class Sensor(nn.Module):
@@ -34,6 +45,6 @@ class Sensor(nn.Module):
             low = high = self.config.read_noise_test
         draw = {"generator": generator, "device": generator.device}
         sigma = low + (high - low) * torch.rand(images, 1, 1, 1, **draw)
-        noise = sigma * torch.randn(irradiance.shape, **draw)
+        noise = torch.randn(irradiance.shape, **draw).mul_(sigma)
         clipped = (irradiance + noise.to(irradiance)).clamp(0.0, 1.0)
         return quantise(clipped, self.config.bits)

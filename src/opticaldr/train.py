@@ -36,6 +36,7 @@ from opticaldr.interrupt import PatientInterrupt
 from opticaldr.model import OpticalDR
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.seeds import generator_for
+from opticaldr.theory_losses import Appearance, fit_appearance, spectral_losses, wanted_terms
 from opticaldr.types import InputError, Recogniser
 
 OnStep = Callable[[int, Stage, int, dict[str, float]], None]
@@ -60,10 +61,18 @@ class TrainingData:
 
 
 class StageLoss(nn.Module):
-    """Camera, network and losses of one stage in one forward call (what Accelerate distributes)."""
+    """Camera, network and losses of one stage in one forward call (what Accelerate distributes).
+
+    appearance: how faces differ, for weights.fisher_bits.
+    """
 
     def __init__(
-        self, model: OpticalDR, stage: Stage, weights: LossConfig, surrogate: Recogniser | None
+        self,
+        model: OpticalDR,
+        stage: Stage,
+        weights: LossConfig,
+        surrogate: Recogniser | None,
+        appearance: Appearance | None = None,
     ) -> None:
         super().__init__()
         if "identity" in stage.losses and surrogate is None:
@@ -72,6 +81,7 @@ class StageLoss(nn.Module):
         self.stage = stage
         self.weights = weights
         self.surrogate = surrogate
+        self.appearance = appearance
 
     def forward(
         self, batches: dict[Role, Batch], depths: dict[Role, Tensor], generator: torch.Generator
@@ -106,10 +116,31 @@ class StageLoss(nn.Module):
                 )
         if "lens" in self.stage.optimisers:
             terms.update(self.model.camera.lens.penalties(self.weights))
+            terms.update(self._left_to_attackers(depths))
         weighted = [getattr(self.weights, name) * value for name, value in terms.items()]
         return {**terms, "loss": torch.stack(weighted).sum()}
 
+    def _left_to_attackers(self, depths: dict[Role, Tensor]) -> dict[str, Tensor]:
+        """Losses from the theory that have a weight, at the distances of the batch."""
+        wanted = wanted_terms(self.weights)
+        if not wanted:
+            return {}
+        lens, noise = self.model.camera.lens, self.model.camera.sensor.config.read_noise_test
+        distances, terms = torch.cat(list(depths.values())), {}
+        if wanted != ["fisher_bits"]:
+            psf = lens.psf(torch.unique(distances))
+            pixels = lens.system.sensor_pixels
+            terms = spectral_losses(psf, self.weights, pixels=pixels, noise=noise)
+        if "fisher_bits" in wanted:  # one distance a step, drawn like those of the batch
+            scenes = self.appearance.scenes
+            seen = lens(scenes, distances[:1].expand(len(scenes)))
+            frames = self.weights.attacker_frames
+            terms["fisher_bits"] = self.appearance.bits(seen, noise=noise, frames=frames).to(seen)
+        return terms
 
+
+APPEARANCE_PEOPLE = 48
+"""People, with four pictures each, from whom the directions of fisher_bits are taken."""
 DEPTH_LEVELS = 64
 """Depths are drawn from this many levels, so that a frozen lens computes each PSF once."""
 
@@ -229,7 +260,9 @@ class Trainer:
             network.depression.extract.load_state_dict(network.emotion.extract.state_dict())
         if "depression" in stage.losses and resumed is None and number == 3:
             self._centre_depression_head()
-        step_loss = StageLoss(self.model, stage, self.config.losses, self.surrogate)
+        step_loss = StageLoss(
+            self.model, stage, self.config.losses, self.surrogate, self._appearance(number, stage)
+        )
         optimisers = {
             g: make_optimiser(self.model.group(g), o) for g, o in stage.optimisers.items()
         }
@@ -388,6 +421,23 @@ class Trainer:
         same = (batch.group[upper[0]] == batch.group[upper[1]]).cpu().numpy()
         cosine = (embeddings @ embeddings.T)[upper[0], upper[1]].cpu().numpy()
         return float(roc_auc_score(same, cosine)) if 0 < same.sum() < len(same) else 0.5
+
+    def _appearance(self, number: int, stage: Stage) -> Appearance | None:
+        """How the training faces differ, for a stage whose lens learns against fisher_bits."""
+        if "lens" not in stage.optimisers or not self.config.losses.fisher_bits > 0:
+            return None
+        if "faces" not in self.training:
+            raise InputError(
+                f"Expected data for 'faces' in stage {number}, which losses.fisher_bits is measured "
+                "on, found none; give it with --data or set the weight to 0."
+            )
+        faces = self.training["faces"]
+        generator = generator_for(self.config.seed, "appearance")
+        indices, groups = faces.draw(groups=APPEARANCE_PEOPLE, per_group=4, generator=generator)
+        batch = load_batch(faces.faces, indices, groups, size=self.config.lens.sensor_pixels)
+        return fit_appearance(
+            srgb_to_linear(batch.photos.to(self.device)), batch.group.to(self.device)
+        )
 
     def _centre_depression_head(self) -> None:
         """Starts the severity head at the training mean, so that the first steps do not chase it."""

@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from opticaldr.bench.reference import Axis
-from opticaldr.optics.propagation import box_sum, psf_direct, psf_two_fft
+from opticaldr.optics.imaging import box_sum
+from opticaldr.optics.propagation import psf_direct
 from opticaldr.optics.surfaces import MICROMETRE
 from opticaldr.optics.system import OpticalSystem
+from opticaldr.optics.transfer import psf_two_fft
 from opticaldr.optics.zernike import zernike_basis
 from opticaldr.types import Psf
 

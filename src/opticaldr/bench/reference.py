@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from opticaldr.optics.fabrication import height_of
-from opticaldr.optics.propagation import box_sum
+from opticaldr.optics.imaging import box_sum
 from opticaldr.optics.system import OpticalSystem
 
 Axis = Literal["pixel", "sample"]

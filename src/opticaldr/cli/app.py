@@ -6,23 +6,19 @@ import errno
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from opticaldr.cli.attack import attack
 from opticaldr.cli.bench import bench
 from opticaldr.cli.lens import lens as lens_commands
 from opticaldr.cli.tables import attack_table, depression_table
 from opticaldr.errors import InputError
 
-if TYPE_CHECKING:  # torch is imported when a command needs it, so that --help is fast
-    from opticaldr.cli.progress import Bars
-    from opticaldr.data.sources import Sources
-    from opticaldr.experiment import Target
-    from opticaldr.types import Recogniser
-
+# torch is imported when a command needs it, so that --help is fast
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -39,9 +35,6 @@ UsageError = typer.BadParameter.__base__
 
 CTRL_C = 130
 """Exit code of a command that was stopped from the keyboard."""
-
-BESIDE = ("focused", "literal")
-"""Untrained lenses that stand beside the attacked one."""
 
 out = Console()
 err = Console(stderr=True)
@@ -82,6 +75,8 @@ def demo(
     from opticaldr.config import load_config
     from opticaldr.data.sources import open_sources
     from opticaldr.experiment import (
+        BESIDE,
+        attack_camera,
         attack_targets,
         evaluate_run,
         refuse_occupied,
@@ -106,7 +101,17 @@ def demo(
         )
         depression = evaluate_run(to, sources, on_progress=progress.on_progress)
         targets = attack_targets(to, beside=BESIDE)
-        rows = _attack(targets, judges, sources, to, progress, seed=config.seed)
+        rows = attack_camera(
+            targets,
+            sources.attack,
+            sources.pairs,
+            to,
+            rungs=["A1", "A2"],
+            judges=judges,
+            seed=config.seed,
+            bootstrap=2000,
+            on_progress=progress.on_progress,
+        )
     report = write_report(to)
     out.print(attack_table(rows))
     out.print(depression_table(depression))
@@ -258,56 +263,7 @@ def evaluate(
     out.print(depression_table(depression))
 
 
-@app.command()
-def attack(
-    lens: Annotated[str, typer.Option("--lens", help="lens.json, run folder or preset.")],
-    data: Data = None,
-    rungs: Annotated[str, typer.Option("--rungs", help="Rungs of the ladder: A1,A2.")] = "A1,A2",
-    judges: Annotated[
-        list[str] | None,
-        typer.Option("--recogniser", help="dlib, mobilefacenet, fr_feature or FILE.onnx."),
-    ] = None,
-    to: Annotated[Path | None, typer.Option("--out", help="Folder; default: the run.")] = None,
-    beside: Annotated[
-        str, typer.Option("--beside", help="Untrained presets to show beside, or none.")
-    ] = ",".join(BESIDE),
-    bootstrap: Annotated[int, typer.Option("--bootstrap", min=100)] = 2000,
-    depth: Depth = 1.0,
-    seed: Seed = 0,
-) -> None:
-    """Try to recognise people from captures: rungs A1 (naive) and A2 (both sides captured).
-
-    Example: opticaldr attack --lens runs/lfw --data lfw=lfw.tar --recogniser dlib
-    """
-    from opticaldr.cli.progress import bars
-    from opticaldr.config import load_config
-    from opticaldr.data.sources import open_sources
-    from opticaldr.experiment import attack_targets, open_judges
-
-    _check_depth(depth)
-    names = _rungs(rungs)
-    folder = to or (Path(lens) if Path(lens).is_dir() else None)
-    if folder is None:
-        raise InputError("Expected --out DIR for a lens that is not a run folder, found none.")
-    has_config = Path(lens).is_dir() and (Path(lens) / "config.toml").exists()
-    config = load_config(lens if has_config else "focused", [f"seed={seed}"])
-    presets = () if beside == "none" else tuple(name.strip() for name in beside.split(","))
-    targets = attack_targets(lens, beside=presets)
-    recognisers = open_judges(judges or ["dlib"], targets[0].camera)
-    with bars(err) as progress:
-        sources = open_sources(data or ["synthetic"], config, on_render=progress.on_render)
-        rows = _attack(
-            targets,
-            recognisers,
-            sources,
-            folder,
-            progress,
-            seed=seed,
-            rungs=names,
-            bootstrap=bootstrap,
-            depth=depth,
-        )
-    out.print(attack_table(rows))
+app.command()(attack)
 
 
 @app.command()
@@ -372,7 +328,10 @@ def main() -> None:
             raise
         _say(str(error), code=2)
     except (KeyboardInterrupt, typer.Abort):
-        _say("Stopped; a training run can go on with --resume.", code=CTRL_C)
+        _say(
+            "Stopped; attack goes on with the same command, demo and train with --resume.",
+            code=CTRL_C,
+        )
     except OSError as error:
         if debug:
             raise
@@ -432,43 +391,3 @@ def _capture_targets(inputs: list[Path], found: list[Path], to: Path) -> list[Pa
             "capture them into separate folders."
         )
     return targets
-
-
-def _attack(
-    targets: list[Target],
-    judges: list[Recogniser],
-    sources: Sources,
-    folder: Path,
-    progress: Bars,
-    *,
-    seed: int,
-    rungs: tuple[str, ...] = ("A1", "A2"),
-    bootstrap: int = 2000,
-    depth: float = 1.0,
-) -> list[dict]:
-    from opticaldr.experiment import attack_camera
-
-    if sources.attack is None or sources.pairs is None:
-        raise InputError(
-            "Expected faces with verification pairs, found none; use --data synthetic or "
-            "--data lfw=PATH."
-        )
-    return attack_camera(
-        targets,
-        sources.attack,
-        sources.pairs,
-        folder,
-        rungs=list(rungs),
-        judges=judges,
-        seed=seed,
-        bootstrap=bootstrap,
-        depth_m=depth,
-        on_progress=progress.on_progress,
-    )
-
-
-def _rungs(text: str) -> tuple[str, ...]:
-    names = tuple(rung.strip().upper() for rung in text.split(","))
-    if not set(names) <= {"A1", "A2"}:
-        raise InputError(f"Expected --rungs out of A1, A2, found '{text}'.")
-    return names

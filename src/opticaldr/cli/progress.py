@@ -35,6 +35,15 @@ class Bars:
         """Moves the bar of the renderer; it starts again for every set."""
         self.on_progress("rendering synthetic people", done, total)
 
+    def on_ladder(self, what: str, done: int, total: int) -> None:
+        """One bar for the ladder, and one that the steps of its rungs share."""
+        if what == "ladder":
+            self.on_progress(what, done, total)
+            return
+        shared = "step of the ladder"
+        self.on_progress(shared, done, total)
+        self._progress.update(self._tasks[shared], description=what)
+
     def on_step(self, number: int, stage: Stage, done: int, metrics: dict[str, float]) -> None:
         """Moves the bar of a training stage and shows its loss."""
         what = f"stage {number}: {stage.title}"
@@ -44,8 +53,11 @@ class Bars:
 
 
 @contextmanager
-def bars(console: Console) -> Iterator[Bars]:
-    """A set of bars that lives as long as the block."""
+def bars(console: Console, *, memory_s: float = 30) -> Iterator[Bars]:
+    """A set of bars that lives as long as the block.
+
+    memory_s: the time left is estimated from the progress of the last so many seconds.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -54,7 +66,13 @@ def bars(console: Console) -> Iterator[Bars]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    shown = Progress(
+        *columns,
+        console=console,
+        speed_estimate_period=memory_s,
+        disable=not console.is_terminal,
+    )
+    with shown as progress:
         yield Bars(progress)
 
 

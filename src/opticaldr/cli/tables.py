@@ -20,6 +20,23 @@ def attack_table(rows: list[dict]) -> Table:
     return table
 
 
+def ladder_table(card: dict) -> Table:
+    """One line for each rung of a privacy card: its strongest valid attempt."""
+    table = Table("rung", "strongest attempt", "frames", "AUC", "leak 1e-3", "rank-1", "verdict")
+    for line in card["ladder"]:
+        leak, rank1 = line.get("leak_ratio_1e-3"), line.get("rank1")
+        table.add_row(
+            line["rung"],
+            line.get("variant", ""),
+            f"{line['frames']:,}" if "frames" in line else "",
+            _figure(line["auc"], 3) if "auc" in line else "",
+            f"{leak['value']:.1f}" if leak else "",
+            f"{100 * rank1['value']:.0f} % of {rank1['cohort']}" if rank1 else "",
+            line["verdict"],
+        )
+    return table
+
+
 def depression_table(found: dict) -> Table:
     table = Table("BDI-II", "value [95 % interval]", "n")
     names = {

@@ -1,7 +1,7 @@
-"""What a point spread function does to detail: transfer, Strehl, encircled energy, recoverable band.
+"""What a point spread function does to detail: transfer, Strehl ratio, encircled energy.
 
 Pure functions of PSFs (..., m, m) with the axis in pixel (m/2, m/2). Frequencies are cycles per
-metre on the sensor, or cycles per face (optics.geometry) where a face is meant.
+metre on the sensor; bands.py says what is left of a face.
 """
 
 from __future__ import annotations
@@ -13,13 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from opticaldr.optics.geometry import FaceGeometry
+from opticaldr.optics.bands import otf
 from opticaldr.optics.propagation import samples_per_pixel
 from opticaldr.optics.system import OpticalSystem
-from opticaldr.types import InputError
-
-SPECTRUM_LEVEL = 4.5e-3
-"""Power of face detail, see face_spectrum [full scale^2 per (cycle/face)^2]."""
 
 
 def fine_system(system: OpticalSystem) -> OpticalSystem:
@@ -31,11 +27,6 @@ def fine_system(system: OpticalSystem) -> OpticalSystem:
 
 
 # --- transfer -------------------------------------------------------------------------------
-
-
-def otf(psf: Float[Tensor, "*k m m"]) -> Tensor:
-    """Optical transfer function, (..., m, m) complex, frequency 0 at index (0, 0), axis as origin."""
-    return torch.fft.fft2(torch.fft.ifftshift(psf, dim=(-2, -1)))
 
 
 def ring_means(values: Tensor, *, rings: int) -> tuple[Tensor, Tensor]:
@@ -120,81 +111,3 @@ def encircled_energy(
         for r in radii_m.tolist()
     ]
     return torch.stack(shares, -1) / total[..., None]
-
-
-# --- what an attacker can get back -----------------------------------------------------------
-
-
-def face_spectrum(cycles_per_face: Tensor) -> Tensor:
-    """Power spectral density of faces in linear light [full scale^2 per (cycle/face)^2].
-
-    4.5e-3 / (1 + k^3). Fitted to 301 LFW crops (green, Hann window, mean removed): within a
-    factor of 1.6 from 1 to 16 c/face. Their compression removes power beyond 16 c/face, the
-    model does not: it errs towards the attacker there.
-    """
-    return SPECTRUM_LEVEL / (1 + cycles_per_face**3)
-
-
-def face_frequencies(geometry: FaceGeometry) -> Float[Tensor, "s s"]:
-    """Cycles per face of every frequency of a picture as wide as the sensor, FFT order."""
-    s = geometry.system.sensor_pixels
-    step = geometry.per_face(1 / geometry.sensor_width_m)
-    f = torch.fft.fftfreq(s, 1 / s, dtype=torch.float64) * step
-    return torch.hypot(f[:, None], f[None, :])
-
-
-def signal_to_noise(
-    psf: Float[Tensor, "*k m m"], geometry: FaceGeometry, *, noise: float, frames: int = 1
-) -> Float[Tensor, "*k s s"]:
-    """SNR_f = n |H_f|^2 S_f / s^2 of a face at every frequency of the sensor (privacy.md 4.0).
-
-    psf: in sensor pixels. noise: s, standard deviation per sample and frame [full scale].
-    S_f = face_spectrum x (pixels per face)^2 is the power of a unitary DFT, in which white noise
-    has power s^2. Add the SNR of the three colours for an attacker who uses all of them.
-    """
-    if not (noise > 0 and frames >= 1):
-        raise InputError(
-            f"Expected noise above 0 and at least 1 frame, found {noise} and {frames}; without "
-            "noise every detail that is not exactly zero comes back."
-        )
-    folded = _fold(psf.double(), geometry.system.sensor_pixels)
-    power = face_spectrum(face_frequencies(geometry)) * geometry.face_pixels**2
-    return frames * otf(folded).abs().square() * power / noise**2
-
-
-def _fold(psf: Tensor, size: int) -> Tensor:
-    """A PSF on size x size pixels, axis at size // 2; light beyond the frame wraps round, which
-    samples the transfer function at the frequencies of the frame.
-    """
-    m = psf.shape[-1]
-    column = (torch.arange(m) - m // 2 + size // 2) % size
-    rows = psf.new_zeros(*psf.shape[:-2], size, m).index_add_(-2, column, psf)
-    return psf.new_zeros(*psf.shape[:-2], size, size).index_add_(-1, column, rows)
-
-
-def recoverable_band(
-    snr: Float[Tensor, "*k s s"], cycles_per_face: Float[Tensor, "s s"]
-) -> Float[Tensor, "*k"]:
-    """k*: largest k such that in every ring up to k at least half of the frequencies have SNR > 1.
-
-    Ring k holds k - 1/2 <= c/face < k + 1/2, k = 1, 2, .. (privacy.md 4.0). A design indicator,
-    not a bound: priors exceed it, and what they add is not measured detail.
-    """
-    last = int(cycles_per_face[0].max())  # beyond the edge of the grid rings are incomplete
-    ring = (cycles_per_face + 0.5).floor().long().flatten()
-    kept = ring <= last
-    count = torch.bincount(ring[kept], minlength=last + 1)
-    above = torch.zeros(*snr.shape[:-2], last + 1, dtype=torch.float64)
-    above.index_add_(-1, ring[kept], (snr.flatten(-2)[..., kept] > 1).double())
-    good = (above >= 0.5 * count)[..., 1:]  # frequency 0 is brightness, not detail
-    return good.long().cumprod(-1).sum(-1)
-
-
-def ring_snr(
-    snr: Float[Tensor, "*k s s"], cycles_per_face: Float[Tensor, "s s"]
-) -> tuple[Tensor, Tensor]:
-    """Median SNR of the rings of recoverable_band: k (r,) [c/face] and SNR (..., r)."""
-    last = int(cycles_per_face[0].max())
-    ring = (cycles_per_face + 0.5).floor().long()
-    medians = [snr[..., ring == k].median(-1).values for k in range(1, last + 1)]
-    return torch.arange(1, last + 1), torch.stack(medians, -1)

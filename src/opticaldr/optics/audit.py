@@ -15,7 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from opticaldr.optics import propagation
+from opticaldr.optics import propagation, transfer
+from opticaldr.optics.checks import check_lens
+from opticaldr.optics.imaging import box_sum
 from opticaldr.optics.system import OpticalSystem
 from opticaldr.types import InputError
 
@@ -74,7 +76,7 @@ def audit(
         )
     lens = coefficients_um.detach().float().cpu()
     ends = torch.tensor(sorted(set(depth_range_m)))
-    propagation.check_lens(lens, ends)
+    check_lens(lens, ends)
     fill = propagation.window_fill(lens, ends, system, window=propagation.WINDOWS[0])
     widest = ends[fill.argmax()][None]
     steps = _direct_checks if engine == "direct" else _two_fft_checks
@@ -143,11 +145,11 @@ def _direct_checks(
         sampled = replace(system, sensor_pixels=system.grid)
         grid = system.grid
         if max(edge_fringe(lens, depth, system)) < 0.9 * NYQUIST:
-            reference = propagation.psf_angular_spectrum(lens, depth, sampled)
+            reference = transfer.psf_angular_spectrum(lens, depth, sampled)
         else:
             fine = _refined(system, lens.numel())
             grid = fine.grid
-            reference = _onto_coarse_samples(propagation.psf_angular_spectrum(lens, depth, fine))
+            reference = _onto_coarse_samples(transfer.psf_angular_spectrum(lens, depth, fine))
         direct = propagation.psf_direct(lens, depth, sampled)
         wrong = _misplaced_on_sensor(direct, reference, sampled, system)
         return Check(
@@ -175,7 +177,7 @@ def _two_fft_checks(
 
     @cache
     def at_twice() -> Tensor:
-        return propagation.psf_two_fft(lens, depth, fine)
+        return transfer.psf_two_fft(lens, depth, fine)
 
     def fringe() -> Check:
         per_colour = edge_fringe(lens, depth, system)
@@ -189,7 +191,7 @@ def _two_fft_checks(
         )
 
     def outside() -> Check:
-        kept = propagation.light_kept(lens, depth, system)
+        kept = transfer.light_kept(lens, depth, system)
         share = float((1 - kept).max())
         return Check(
             "light outside the window",
@@ -199,7 +201,7 @@ def _two_fft_checks(
         )
 
     def converged() -> Check:
-        once = propagation.psf_two_fft(lens, depth, replace(system, sensor_pixels=system.grid))
+        once = transfer.psf_two_fft(lens, depth, replace(system, sensor_pixels=system.grid))
         twice = _onto_coarse_samples(at_twice())
         wrong = misplaced(_on_sensor(once, system), _on_sensor(_unit(twice), system))
         return Check(
@@ -210,7 +212,7 @@ def _two_fft_checks(
         )
 
     def exact() -> Check:
-        reference = propagation.psf_angular_spectrum(lens, depth, fine)
+        reference = transfer.psf_angular_spectrum(lens, depth, fine)
         wrong = _misplaced_on_sensor(at_twice(), reference, fine, system)
         return Check(
             "paraxial error",
@@ -234,7 +236,7 @@ def edge_fringe(
     axis = (torch.arange(system.grid, dtype=torch.float64) - system.grid // 2) * system.pitch_m
     r2 = axis[:, None] ** 2 + axis[None, :] ** 2
     inside = r2.sqrt() < system.aperture_radius_m
-    height = propagation.height_map(coefficients_um, system)
+    height = transfer.height_map(coefficients_um, system)
     worst = []
     for wavelength, index in zip(system.wavelengths_m, system.indices, strict=True):
         steps = []
@@ -275,14 +277,14 @@ def _unit(psf: Tensor) -> Tensor:
 def _on_sensor(psf: Tensor, system: OpticalSystem) -> Tensor:
     """Samples of the wavefront pitch summed to pixels about as wide as the sensor's."""
     factor = max(1, round(system.sensor_pitch_m / system.pitch_m))
-    return propagation.box_sum(psf, factor)
+    return box_sum(psf, factor)
 
 
 def _misplaced_on_sensor(a: Tensor, b: Tensor, fine: OpticalSystem, system: OpticalSystem) -> float:
     """TV on sensor pixels of two PSFs in samples of `fine`, of the light in the common window."""
     size = min(a.shape[-1], b.shape[-1])
     factor = max(1, round(system.sensor_pitch_m / fine.sensor_pitch_m))
-    pooled = [_unit(propagation.box_sum(_cut(psf, size), factor)) for psf in (a, b)]
+    pooled = [_unit(box_sum(_cut(psf, size), factor)) for psf in (a, b)]
     return misplaced(*pooled)
 
 

@@ -14,13 +14,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from opticaldr.optics.bands import FACE_WIDTH_M
 from opticaldr.optics.system import OpticalSystem
 from opticaldr.types import FACE_SHARE, InputError
-
-FACE_WIDTH_M = 0.16
-"""Width of a face from ear to ear [m] (privacy.md 4.6)."""
-IDENTITY_BAND = (8.0, 16.0)
-"""Spatial frequencies by which people recognise faces [cycles per face] (privacy.md 1.2)."""
 
 
 @dataclass(frozen=True)

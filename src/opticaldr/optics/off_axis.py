@@ -1,4 +1,4 @@
-"""Off the axis: point spread functions over the field, and a blur that changes across the picture.
+"""Point spread functions off the axis.
 
 The direct formulation of optics.propagation with source and sensor point moved off the axis; the
 plate stays the same thin phase. Obliquity inside the glass is left out (it thickens a 0.1 mm sag by
@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from opticaldr.optics.imaging import convolve
 from opticaldr.optics.propagation import (
     SAFE_FILL,
     WINDOWS,
@@ -24,7 +23,7 @@ from opticaldr.optics.propagation import (
     samples_per_pixel,
 )
 from opticaldr.optics.system import OpticalSystem
-from opticaldr.types import InputError, Irradiance, Psf, Scene
+from opticaldr.types import InputError, Psf
 
 
 @dataclass(frozen=True)
@@ -105,10 +104,14 @@ def _residual(
     system: OpticalSystem,
     colour: int,
     image: tuple[float, float],
+    curvature: float,
 ) -> Tensor:
     """Phase left on the pupil for a point whose chief ray ends at the image point, (n, n) [rad].
 
     Both path differences are written as (|u|^2 - 2 u.p) / (sum of the two paths): no cancellation.
+    The kernel is of first order in the distance from the image point x0. What the next order does
+    to the ray from u that ends at x0 + b u (equation (2) of propagation, about x0) is the gradient
+    of ((b - 3) b^2 r^4 + 4 b^2 r^2 u.x0) / 8 z^3.
     """
     z = system.sensor_distance_m
     r2 = pupil.x**2 + pupil.y**2
@@ -119,8 +122,23 @@ def _residual(
         p2 = px**2 + py**2
         difference = r2 - 2 * (pupil.x * px + pupil.y * py)
         paths += difference / ((difference + p2 + along**2).sqrt() + math.sqrt(p2 + along**2))
-    k = 2 * math.pi / system.wavelengths_m[colour]
-    return k * ((system.indices[colour] - 1) * height + paths)
+    k, refraction = 2 * math.pi / system.wavelengths_m[colour], system.indices[colour] - 1
+    b = 1 + z * (refraction * curvature + 1 / depth)
+    towards = pupil.x * image[0] + pupil.y * image[1]
+    bend = b**2 * r2 * ((b - 3) * r2 + 4 * towards) / (8 * z**3)
+    return k * (refraction * height + paths + bend)
+
+
+def _mean_curvature(sag: Sag, system: OpticalSystem) -> float:
+    """c of the parabola c r^2 / 2 nearest to the plate over the aperture [1/m]."""
+    radius = system.aperture_radius_m
+    axis = radius * ((torch.arange(48, dtype=torch.float64) + 0.5) / 24 - 1)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    r2 = x**2 + y**2
+    inside = r2 < radius**2
+    centred = r2[inside] - r2[inside].mean()
+    height = sag.height(x, y)[inside]
+    return float(2 * (height * centred).sum() / centred.square().sum())
 
 
 def _fill(phase: Tensor, share: Tensor) -> float:
@@ -161,17 +179,18 @@ def psf_off_axis(
     window = window or _window(sag, depths_m, system, image, read_at_m)
     q = samples_per_pixel(system)
     centring = (q - 1) / 2 * system.sensor_pitch_m / q
-    colours = []
+    curvature, colours = _mean_curvature(sag, system), []
     for colour, wavelength in enumerate(system.wavelengths_m):
         pupil = _pupil(system, wavelength, image, window)
         surface = sag.height(pupil.x, pupil.y)
         k = 2 * math.pi / wavelength
-        cosine = (1 - (pupil.s_x**2 + pupil.s_y**2).clamp_max(0.5)).sqrt()
-        amplitude = (pupil.share / cosine).float()
+        # equal areas of the pupil carry equal light: A^2 d2s = d2u
+        ray2 = (pupil.x - image[0]) ** 2 + (pupil.y - image[1]) ** 2
+        amplitude = (pupil.share * (1 + ray2 / system.sensor_distance_m**2)).float()
         energy = window**2 * float(amplitude.double().square().sum())
         depth_psfs = []
         for depth in depths_m.tolist():
-            phase = _residual(pupil, surface, depth, system, colour, image)
+            phase = _residual(pupil, surface, depth, system, colour, image, curvature)
             phase = phase - k * (
                 (read_at_m[0] - centring) * pupil.s_x + (read_at_m[1] - centring) * pupil.s_y
             )
@@ -200,9 +219,9 @@ def image_centroid(
     wavelength = system.wavelengths_m[green]
     pupil = _pupil(system, wavelength, image, WINDOWS[0])
     surface, inside = sag.height(pupil.x, pupil.y), pupil.share == 1
-    slopes = []
+    curvature, slopes = _mean_curvature(sag, system), []
     for depth in depths_m.tolist():
-        phase = _residual(pupil, surface, depth, system, green, image)
+        phase = _residual(pupil, surface, depth, system, green, image, curvature)
         both = (inside[:, 1:] & inside[:, :-1], inside[1:] & inside[:-1])
         slopes.append(
             [float(phase.diff(dim=1)[both[0]].mean()), float(phase.diff(dim=0)[both[1]].mean())]
@@ -237,13 +256,13 @@ def _window(
     read_at_m: tuple[float, float],
 ) -> int:
     """Smallest window whose samples hold the blur about the point where it is read."""
-    coarse, worst = _first_window(sag, system), 0.0
+    coarse, worst, curvature = _first_window(sag, system), 0.0, _mean_curvature(sag, system)
     for colour, wavelength in enumerate(system.wavelengths_m):
         pupil = _pupil(system, wavelength, image, coarse)
         surface = sag.height(pupil.x, pupil.y)
         shift = read_at_m[0] * pupil.s_x + read_at_m[1] * pupil.s_y
         for depth in depths_m.tolist():
-            phase = _residual(pupil, surface, depth, system, colour, image)
+            phase = _residual(pupil, surface, depth, system, colour, image, curvature)
             worst = max(worst, _fill(phase - 2 * math.pi / wavelength * shift, pupil.share))
     for window in WINDOWS:
         if coarse <= window and worst * coarse <= SAFE_FILL * window:
@@ -254,51 +273,7 @@ def _window(
     )
 
 
-# --- a blur that changes over the field -----------------------------------------------------
-
-
-def field_grid(system: OpticalSystem, points: int) -> list[list[tuple[float, float]]]:
-    """Field angles (x, y) [rad] of a points x points grid from edge to edge of the sensor."""
-    half = system.sensor_pixels * system.sensor_pitch_m / 2
-    along = [
-        math.atan(half * (2 * i / (points - 1) - 1) / system.sensor_distance_m)
-        for i in range(points)
-    ]
-    return [[(x, y) for x in along] for y in along]
-
-
-@torch.no_grad()
-def psf_field(
-    sag: Sag, depths_m: Float[Tensor, "k"], system: OpticalSystem, *, points: int = 3
-) -> Float[Tensor, "g g k 3 m m"]:
-    """PSFs on field_grid(system, points), cut or zero-filled to the size of the widest."""
-    psfs = [
-        [psf_off_axis(sag, depths_m, system, field_rad=angle) for angle in row]
-        for row in field_grid(system, points)
-    ]
-    widest = max(psf.shape[-1] for row in psfs for psf in row)
-    return torch.stack([torch.stack([widen(psf, widest) for psf in row]) for row in psfs])
-
-
 def widen(psf: Tensor, size: int) -> Tensor:
     """Zeros around a PSF so that it is size wide and its axis stays at pixel size / 2."""
     margin = (size - psf.shape[-1]) // 2
     return torch.nn.functional.pad(psf, (margin,) * 4)
-
-
-def convolve_field(scene: Scene, psfs: Float[Tensor, "g g k 3 m m"], which: Tensor) -> Irradiance:
-    """Blur that changes smoothly over the field: y = sum_g psf_g * (w_g scene).
-
-    w_g are bilinear weights on the scene that sum to 1 everywhere, so every point of the scene is
-    spread by a mixture of the four PSFs around it. which: (b,) the depth of each image.
-    """
-    points, size = psfs.shape[0], scene.shape[-1]
-    position = torch.arange(size, dtype=scene.dtype, device=scene.device) / (size - 1)
-    node = torch.arange(points, dtype=scene.dtype, device=scene.device)
-    hat = (1 - (position * (points - 1) - node[:, None]).abs()).clamp_min(0)  # (g, s)
-    image = torch.zeros_like(scene)
-    for row in range(points):
-        for column in range(points):
-            weight = hat[row][:, None] * hat[column]
-            image += convolve(scene * weight, psfs[row, column], which)
-    return image

@@ -5,11 +5,11 @@ A point at depth d [m] lights the lens; the plate adds its phase; the field trav
     U = P_z { A exp(i k [ (n-1) h(u) + sqrt(|u|^2 + d^2) ]) },      PSF = |U|^2          (1)
 
 with aperture A, surface height h [m], index n, k = 2 pi / wavelength, and P_z free-space travel.
-Three formulations of P_z stand here behind one signature:
+Three formulations of P_z stand behind one signature:
 
-    psf_direct             one FFT on a pupil grid in direction cosines (fast, non-paraxial); default
-    psf_two_fft            Fresnel transfer function, as in Sitzmann et al. 2018 (the paper's lineage)
-    psf_angular_spectrum   exact transfer function, 2x padding; the slow reference
+    psf_direct             one FFT on a pupil grid in direction cosines (fast, non-paraxial); here
+    psf_two_fft            Fresnel transfer function, as in Sitzmann et al. 2018 (optics.transfer)
+    psf_angular_spectrum   exact transfer function, 2x padding; the slow reference (optics.transfer)
 
 All take the parameters of system.surface (None: Noll coefficients 1..J in micrometres) and depths
 in metres, and return (k, 3, m, m), channels R, G, B, rows = +y downwards, the optical axis in pixel
@@ -26,19 +26,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from opticaldr.optics.checks import check_lens
+from opticaldr.optics.imaging import box_sum
 from opticaldr.optics.surfaces import Prepared, Surface, cast
 from opticaldr.optics.system import OpticalSystem
 from opticaldr.types import InputError, Psf
 
-MAX_PARAMETER = 1e4
-"""Largest surface parameter: 1e4 um = 1 cm of height, no longer a thin element."""
 WINDOWS = (256, 512, 1024, 2048)
 """Windows of psf_direct in samples; the smallest that holds the blur is taken."""
 SAFE_FILL = 0.75
 """Largest blur diameter / window; at 0.745 a PSF misplaces 1.1e-3 of its light (test_propagation)."""
-
-
-# --- the fast formulation -------------------------------------------------------------------
+WIDE = 0.1
+"""Smallest |beta| for which the path is corrected off the axis: it moves 2e-4 of the light there."""
+_RINGS, _SPOKES = 16, 16
+"""Sample points of the mean curvature of a surface; enough for all Noll terms in use."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class PupilGrid:
     centring tilt [rad]. radius2: (3, n, n) |u|^2 [m^2]. wavenumber, glass: (3, 1, 1) k and k (n-1)
     [rad/m]. amplitude: (3, n, n) [1], divided by the root of the light through the pupil and with
     a chequerboard of signs, which puts the axis in the middle of the transform.
+    probes: (p,) positions in the pupil, prepared. curvature_weight: (p,) such that the mean
+    curvature of heights h there is their weighted sum [1/m]. distance: z [m].
     """
 
     shape: Surface
@@ -58,6 +61,9 @@ class PupilGrid:
     wavenumber: Tensor
     glass: Tensor
     amplitude: Tensor
+    probes: Prepared
+    curvature_weight: Tensor
+    distance: float
     window: int
     samples_per_pixel: int
 
@@ -90,7 +96,8 @@ def pupil_grid(
 
     s = u / sqrt(|u|^2 + z^2) is the direction cosine of the ray from pupil point u to the axis
     point of the sensor, so u = z s / sqrt(1 - |s|^2). Sampling s at wavelength / (W pitch_out)
-    makes a plain W-point FFT land on the same sensor grid at every wavelength.
+    makes a plain W-point FFT land on the same sensor grid at every wavelength. Equal areas of the
+    pupil carry equal light, A^2 d2s = d2u, which is the amplitude 1 / (1 - |s|^2).
     """
     z = system.sensor_distance_m
     q = samples_per_pixel(system)
@@ -119,10 +126,11 @@ def pupil_grid(
         # sqrt(r^2 + z^2) - z without cancellation (float32 would lose 1 rad otherwise)
         layers["fixed"].append(k * r2 / ((r2 + z**2).sqrt() + z) + k * centring * (sx + sy))
         layers["radius2"].append(r2)
-        bright = share / cos2.sqrt()
+        bright = share / cos2
         light = window**2 * bright.square().sum()
         layers["amplitude"].append(bright / light.sqrt() * sign[:, None] * sign)
     shape = system.shape(count)
+    probes, weight = _curvature_probes(system)
     wavenumber = 2 * math.pi / torch.tensor(system.wavelengths_m, dtype=torch.float64)
     glass = wavenumber * (torch.tensor(system.indices, dtype=torch.float64) - 1)
     return PupilGrid(
@@ -131,20 +139,52 @@ def pupil_grid(
         surface=cast(shape.prepare(*torch.stack(positions, dim=1)), device, dtype),
         wavenumber=wavenumber[:, None, None].to(device, dtype),
         glass=glass[:, None, None].to(device, dtype),
+        probes=cast(shape.prepare(*probes), device, dtype),
+        curvature_weight=weight.to(device, dtype),
+        distance=z,
         window=window,
         samples_per_pixel=q,
     )
 
 
+def _curvature_probes(system: OpticalSystem) -> tuple[Tensor, Tensor]:
+    """Points x, y (2, p) [m] that fill the pupil evenly, and weights of the mean curvature (p,)."""
+    rings = (torch.arange(_RINGS, dtype=torch.float64) + 0.5) / _RINGS
+    spokes = 2 * math.pi * torch.arange(_SPOKES, dtype=torch.float64) / _SPOKES
+    radius = system.aperture_radius_m * rings.sqrt()[:, None].expand(-1, _SPOKES)
+    x, y = radius * spokes.cos(), radius * spokes.sin()
+    centred = (radius**2 - (radius**2).mean()).flatten()
+    # least squares of h = c r^2 / 2 + constant
+    return torch.stack([x.flatten(), y.flatten()]), 2 * centred / centred.square().sum()
+
+
+def ray_scale(parameters: Tensor, depths_m: Tensor, grid: PupilGrid) -> Float[Tensor, "k 3"]:
+    """beta: a ray through pupil point u meets the sensor near beta u; 0 in focus, -1 at z = 2 f.
+
+    beta = 1 + z ((n-1) c + 1/d), with the mean curvature c of the surface.
+    """
+    curvature = (grid.shape.evaluate(parameters, grid.probes) * grid.curvature_weight).sum()
+    refraction = (grid.glass / grid.wavenumber).flatten()
+    return 1 + grid.distance * (refraction * curvature + 1 / depths_m[:, None])
+
+
 def residual_phase(parameters: Tensor, depths_m: Tensor, grid: PupilGrid) -> Tensor:
     """Phase left after lens, source and sensor curvature cancel, (k, 3, n, n) [rad].
 
-    phi = k [ (n-1) h + (sqrt(r^2+z^2) - z) + (sqrt(r^2+d^2) - d) ]                       (2)
+    phi = k [ (n-1) h + (sqrt(r^2+z^2) - z) + (sqrt(r^2+d^2) - d) - (3 b^2 - b^3) r^4 / 8 z^3 ]  (2)
+
+    The kernel exp(-i k s.x) takes the path |x - u| to first order in x. The next order,
+    -(4 (x.u)^2 + 2 x^2 u^2 - 4 x^2 x.u) / 8 z^3, bends rays that miss the axis; the last term of (2)
+    bends the ray from u to x = b u by as much (b = ray_scale), so light arrives where it should.
     """
     height = grid.shape.evaluate(parameters, grid.surface)
     d = depths_m[:, None, None, None]
-    source = grid.wavenumber * grid.radius2 / ((grid.radius2 + d**2).sqrt() + d)
-    return (grid.glass * height + grid.fixed) + source
+    path = grid.radius2 / ((grid.radius2 + d**2).sqrt() + d)
+    beta = ray_scale(parameters, depths_m, grid)[..., None, None]
+    if float(beta.detach().abs().max()) > WIDE:
+        bend = (beta - 3) * beta**2 / (8 * grid.distance**3)
+        path = path + bend * grid.radius2**2
+    return (grid.glass * height + grid.fixed) + grid.wavenumber * path
 
 
 @torch.no_grad()
@@ -271,161 +311,3 @@ def psf_direct(
     grid = pupil_grid(system, parameters.numel(), window, parameters.device, parameters.dtype)
     phase = residual_phase(parameters, depths_m, grid)
     return _Diffraction.apply(phase, grid.amplitude, window, grid.samples_per_pixel)
-
-
-# --- the two transfer-function formulations --------------------------------------------------
-
-
-@lru_cache(maxsize=2)
-def _wavefront_axes(system: OpticalSystem, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Sample positions x, y of the wavefront grid [m], (N, N) float64, axis on sample N/2."""
-    axis = torch.arange(system.grid, dtype=torch.float64, device=device) - system.grid // 2
-    y, x = torch.meshgrid(axis * system.pitch_m, axis * system.pitch_m, indexing="ij")
-    return x, y
-
-
-@lru_cache(maxsize=2)
-def _wavefront_surface(
-    system: OpticalSystem, count: int, device: torch.device
-) -> tuple[Tensor, Prepared]:
-    """Where the plate is, (N, N), and its surface prepared there in float64."""
-    x, y = _wavefront_axes(system, device)
-    inside = x**2 + y**2 <= system.normalisation_radius_m**2
-    return inside, system.shape(count).prepare(x * inside, y * inside)
-
-
-def height_map(parameters: Tensor, system: OpticalSystem) -> Float[Tensor, "n n"]:
-    """Height of the surface [m] on the wavefront grid, zero outside the disc of the plate."""
-    inside, prepared = _wavefront_surface(system, parameters.numel(), parameters.device)
-    return inside * system.shape(parameters.numel()).evaluate(parameters.double(), prepared)
-
-
-def _psf_by_transfer_function(
-    parameters: Tensor, depths_m: Tensor, system: OpticalSystem, *, exact: bool, padding: int
-) -> Tensor:
-    """|P_z{...}|^2 of equation (1) on the N x N wavefront grid, not normalised, (k, 3, N, N)."""
-    check_lens(parameters, depths_m, system)
-    complex_dtype = torch.complex128 if parameters.dtype == torch.float64 else torch.complex64
-    x, y = _wavefront_axes(system, parameters.device)
-    r2 = x**2 + y**2
-    z, size = system.sensor_distance_m, system.grid + 2 * padding
-    radius = r2.sqrt()
-    aperture = (radius < system.aperture_radius_m) & (radius >= system.obstruction_diameter_m / 2)
-    height = height_map(parameters, system)
-    frequency = torch.fft.fftfreq(size, system.pitch_m, dtype=torch.float64, device=x.device)
-    f2 = frequency[:, None] ** 2 + frequency[None, :] ** 2
-    centre = slice(padding, padding + system.grid)
-    depth_psfs = []
-    for depth in depths_m.double():
-        source = r2 / ((r2 + depth**2).sqrt() + depth)
-        colours = []
-        for wavelength, refraction in zip(system.wavelengths_m, system.indices, strict=True):
-            k = 2 * math.pi / wavelength
-            phase = k * ((refraction - 1) * height + source)
-            field = torch.polar(aperture.double(), phase).to(complex_dtype)
-            if exact:  # H = exp(i k z (sqrt(1 - (wavelength f)^2) - 1))
-                path = -(wavelength**2) * f2 / ((1 - wavelength**2 * f2).sqrt() + 1)
-                transfer = torch.polar(torch.ones_like(f2), k * z * path)
-            else:  # H = exp(-i pi wavelength z f^2)
-                transfer = torch.polar(torch.ones_like(f2), -math.pi * wavelength * z * f2)
-            spectrum = torch.fft.fft2(torch.nn.functional.pad(field, (padding,) * 4))
-            at_sensor = torch.fft.ifft2(spectrum * transfer.to(complex_dtype))[centre, centre]
-            colours.append(at_sensor.real.square() + at_sensor.imag.square())
-        depth_psfs.append(torch.stack(colours))
-    return torch.stack(depth_psfs)
-
-
-def psf_two_fft(
-    parameters: Float[Tensor, "count"], depths_m: Float[Tensor, "k"], system: OpticalSystem
-) -> Psf:
-    """PSF by the paper's lineage: Fresnel transfer function, N/4 zeros per side (paper.md 2.1).
-
-    float64 phases, complex64 fields (complex128 if the parameters are float64). The result is
-    divided by its sum per colour and depth, so light that leaves the grid is renormalised away;
-    after the box average the axis lies 0.375 px before the centre of pixel S/2 (S = N/4).
-
-    Returns: (k, 3, S, S), sums to 1.
-    """
-    fine = _psf_by_transfer_function(
-        parameters, depths_m, system, exact=False, padding=system.grid // 4
-    )
-    return _pool_and_normalise(fine, system)
-
-
-@torch.no_grad()
-def light_kept(
-    parameters: Float[Tensor, "count"], depths_m: Float[Tensor, "k"], system: OpticalSystem
-) -> Float[Tensor, "k 3"]:
-    """Share of the light through the aperture that psf_two_fft finds on the grid; the rest left."""
-    fine = _psf_by_transfer_function(
-        parameters, depths_m, system, exact=False, padding=system.grid // 4
-    )
-    x, y = _wavefront_axes(system, parameters.device)
-    radius = torch.hypot(x, y)
-    open_to_light = (radius < system.aperture_radius_m) & (
-        radius >= system.obstruction_diameter_m / 2
-    )
-    return fine.sum((-2, -1)) / open_to_light.sum()
-
-
-def psf_angular_spectrum(
-    parameters: Float[Tensor, "count"], depths_m: Float[Tensor, "k"], system: OpticalSystem
-) -> Psf:
-    """PSF by the exact (non-paraxial) angular spectrum, N/2 zeros per side: the slow reference.
-
-    Same sampling, normalisation and axis position as psf_two_fft. Returns: (k, 3, S, S).
-    """
-    fine = _psf_by_transfer_function(
-        parameters, depths_m, system, exact=True, padding=system.grid // 2
-    )
-    return _pool_and_normalise(fine, system)
-
-
-def _pool_and_normalise(fine: Tensor, system: OpticalSystem) -> Tensor:
-    if system.grid % system.sensor_pixels:
-        raise InputError(
-            f"Expected sensor_pixels to divide the grid of {system.grid} samples, found "
-            f"{system.sensor_pixels}; choose a divisor or use the direct engine."
-        )
-    pooled = box_sum(fine, system.grid // system.sensor_pixels)
-    return pooled / pooled.sum((-2, -1), keepdim=True)
-
-
-# --- shared ----------------------------------------------------------------------------------
-
-
-def box_sum(values: Tensor, q: int) -> Tensor:
-    """Sums q x q samples to one pixel (pixel-area integration): (..., m q, m q) -> (..., m, m)."""
-    planes = values.reshape(1, -1, *values.shape[-2:])
-    pooled = torch.nn.functional.avg_pool2d(planes, q, divisor_override=1)
-    return pooled.view(*values.shape[:-2], *pooled.shape[-2:])
-
-
-def check_lens(parameters: Tensor, depths_m: Tensor, system: OpticalSystem | None = None) -> None:
-    """InputError unless parameters are finite and not huge, and depths finite and positive.
-
-    With a system, the number of parameters must be that of its surface.
-    """
-    name = "Noll index"
-    if system is not None and system.surface is not None:
-        name = "parameter"
-        system.surface.check_count(parameters)
-    finite = torch.isfinite(parameters)
-    if not bool(finite.all()):
-        bad = [i + 1 for i, ok in enumerate(finite.tolist()) if not ok]
-        raise InputError(
-            f"Expected finite lens coefficients, found NaN or infinity at {name} {bad}; "
-            "restore the lens from an earlier state or lower the lens learning rate."
-        )
-    largest = int(parameters.detach().abs().argmax())
-    if float(parameters.detach()[largest].abs()) > MAX_PARAMETER:
-        raise InputError(
-            f"Expected lens coefficients of at most {MAX_PARAMETER:.0f} um, found "
-            f"{float(parameters.detach()[largest]):.3g} at {name} {largest + 1}; a thin element is "
-            "micrometres high."
-        )
-    if not bool((torch.isfinite(depths_m) & (depths_m > 0)).all()):
-        raise InputError(
-            f"Expected depths above 0 m, found {[round(d, 4) for d in depths_m.tolist()]}; "
-            "give the distance from lens to face in metres."
-        )

@@ -136,6 +136,8 @@ def scale_psf(psf: Psf, factor: float) -> Psf:
     """The PSF shrunk to `factor` (0 < factor <= 2) of its width about its axis, light kept."""
     if not 0 < factor <= 2:
         raise InputError(f"Expected a strength in (0, 2], found {factor}.")
+    grown = math.ceil(max(0, factor - 1) * psf.shape[-1] / 2)
+    psf = F.pad(psf, (grown,) * 4)  # the axis moves from m // 2 to (m + 2 grown) // 2
     m = psf.shape[-1]
     # area-averaging over `sub` sub-samples, so that a PSF smaller than a pixel stays one pixel
     sub = max(1, math.ceil(1 / factor))
@@ -320,16 +322,21 @@ class NoiseLaw:
 
 @lru_cache(maxsize=8)
 def _sample_moments(noise: NoiseLaw) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of one clipped, rounded sample at levels 0 .. 1, (1025,) each."""
-    level = np.linspace(0, 1, 1025)[:, None]
+    """Mean and standard deviation of one clipped, rounded sample at equally spaced levels 0 .. 1.
+
+    Eight levels in a standard deviation: interpolation is then right to 1e-3 of it.
+    """
+    level = np.linspace(0, 1, max(1024, math.ceil(8 / noise.read_noise)) + 1)[:, None]
     std = np.sqrt(noise.read_noise**2 + level / noise.full_well_e)
     steps = 2 ** (noise.bits or 12) - 1  # without rounding, 12 bits stand for a continuum
-    values = np.arange(steps + 1) / steps
-    edges = np.concatenate([[-np.inf], (values[1:] + values[:-1]) / 2, [np.inf]])
+    reach = math.ceil(6 * float(std.max()) * steps) + 1  # steps to either side that noise covers
+    value = np.round(level * steps) + np.arange(-reach, reach + 1)
+    edges = np.concatenate([value - 0.5, value[:, -1:] + 0.5], axis=1) / steps
     share = np.diff(norm.cdf((edges - level) / std), axis=1)
-    mean = share @ values
-    variance = np.maximum(share @ values**2 - mean**2, 0)
-    return torch.from_numpy(mean), torch.from_numpy(np.sqrt(variance))
+    value = np.clip(value / steps, 0, 1)
+    mean = (share * value).sum(1)
+    spread = np.sqrt(np.maximum((share * value**2).sum(1) - mean**2, 0))
+    return torch.from_numpy(mean), torch.from_numpy(spread)
 
 
 # --- the camera -----------------------------------------------------------------------------
@@ -340,7 +347,8 @@ class CameraUnderAttack:
     """One camera: optics and noise law, and how many frames it records each second.
 
     depth_m: distance of the face that `optics` stands for; None if distance is no part of it.
-    sha256: of its lens.json, "" without one.
+    sha256: of its lens.json, "" without one. trained_against: recognisers in the loss that shaped
+    the lens, which may not judge it.
     """
 
     name: str
@@ -349,6 +357,7 @@ class CameraUnderAttack:
     frame_rate_hz: float = 30.0
     depth_m: float | None = None
     sha256: str = ""
+    trained_against: tuple[str, ...] = ()
 
     @property
     def psf(self) -> Psf | None:

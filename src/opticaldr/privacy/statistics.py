@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from opticaldr.results import Figure
+from opticaldr.types import InputError
 
 Statistic = Callable[["Scores", np.ndarray, np.ndarray], np.ndarray]
 """(scores, mated weights (b, m), non-mated weights (b, n)) -> (b,) values; NaN where undefined."""
@@ -35,6 +36,19 @@ class Scores:
     nonmated: np.ndarray
     mated_person: np.ndarray
     nonmated_people: np.ndarray
+
+    def __post_init__(self) -> None:
+        wrong = sum(int((~np.isfinite(side)).sum()) for side in (self.mated, self.nonmated))
+        if wrong:
+            raise InputError(
+                f"Expected finite scores, found NaN or infinity in {wrong} of {len(self)} pairs; "
+                "check the embeddings that they come from."
+            )
+        if not len(self.mated) or not len(self.nonmated):
+            raise InputError(
+                f"Expected mated and non-mated scores, found {len(self.mated)} and "
+                f"{len(self.nonmated)}; use at least two people and two images of one of them."
+            )
 
     @property
     def people(self) -> int:
@@ -98,20 +112,26 @@ def value(statistic: Statistic, scores: Scores) -> float:
 def bootstrap(statistic: Statistic, scores: Scores, *, replicates: int, seed: int) -> Figure:
     """The statistic with a 95 % percentile interval over resampled people; n = number of pairs."""
     rng = np.random.default_rng(seed)
-    everyone = np.concatenate([scores.mated_person, scores.nonmated_people.ravel()])
-    names, codes = np.unique(everyone, return_inverse=True)
-    mated_person = codes[: len(scores.mated)]
-    nonmated_people = codes[len(scores.mated) :].reshape(-1, 2)
+    coded, people = codes(scores)
+    mated_person, nonmated_people = coded.mated_person, coded.nonmated_people
     samples = []
     step = max(1, _CHUNK // len(scores))
     for start in range(0, replicates, step):
         count = min(step, replicates - start)
-        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
+        drawn = rng.multinomial(people, np.full(people, 1 / people), size=count)
         drawn = drawn.astype(float)
         nonmated_weight = drawn[:, nonmated_people[:, 0]] * drawn[:, nonmated_people[:, 1]]
         samples.append(statistic(scores, drawn[:, mated_person], nonmated_weight))
     low, high = np.nanpercentile(np.concatenate(samples), [2.5, 97.5])
     return Figure(value(statistic, scores), (float(low), float(high)), len(scores))
+
+
+def codes(scores: Scores) -> tuple[Scores, int]:
+    """The scores with people numbered 0 .. k - 1, and k."""
+    everyone = np.concatenate([scores.mated_person, scores.nonmated_people.ravel()])
+    names, code = np.unique(everyone, return_inverse=True)
+    mated, nonmated = code[: len(scores.mated)], code[len(scores.mated) :].reshape(-1, 2)
+    return replace(scores, mated_person=mated, nonmated_people=nonmated), len(names)
 
 
 def direction_free(area: float) -> float:

@@ -1,0 +1,130 @@
+"""Controls: what every rung must break, must not find, and is compared with (privacy.md 5.1).
+
+Positive: the same rung on the same camera with a quarter of its blur. A rung that cannot break that
+is a broken attack, and its failure on the camera says nothing. Negative: the same scores with
+permuted labels. Of the whole card: k x k thumbnails, and clean pictures as the ceiling.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from opticaldr.data.pairs import Pairs, all_pairs
+from opticaldr.privacy import statistics
+from opticaldr.privacy.arena import Arena
+from opticaldr.privacy.evidence import Attempt, Finding, Identification, OnProgress
+from opticaldr.privacy.ledger import Row
+from opticaldr.privacy.rungs.thumbnails import thumbnail_attempts
+from opticaldr.privacy.statistics import Scores
+from opticaldr.privacy.tiers import Tier
+
+CONTROL_STRENGTH = 0.25
+"""The strength that a rung must break; the others show how its success falls off."""
+POSITIVE_AUC = 0.9
+POSITIVE_RANK1 = 5.0
+"""Closed-set identification must reach this multiple of chance instead of an AUC."""
+
+Outcome = Literal["pass", "fail"]
+
+
+def strengths(tier: Tier) -> tuple[float, ...]:
+    """Weaker lenses on which each rung runs again."""
+    return (CONTROL_STRENGTH, 0.5, 0.75) if tier.name == "publication" else (CONTROL_STRENGTH, 0.5)
+
+
+def weak_rows(findings: Iterable[Finding], pairs: Pairs) -> list[Row]:
+    """How far each variant got on a weaker lens: its AUC, or rank-1 and chance."""
+    rows = []
+    for found in findings:
+        row: Row = {"rung": found.rung, "variant": found.variant, "frames": found.frames}
+        if isinstance(found, Attempt):
+            rows.append({**row, "auc": plain_auc(found.scores, pairs)})
+        elif isinstance(found, Identification):
+            rank1 = float(np.mean(found.rank == 1))
+            rows.append({**row, "rank1": rank1, "chance": 1 / found.cohort})
+    return rows
+
+
+def plain_auc(scores: np.ndarray, pairs: Pairs) -> float:
+    """AUC of raw scores, without an interval."""
+    mated, nonmated = scores[pairs.same], scores[~pairs.same]
+    nobody = np.zeros(len(mated), dtype=int), np.zeros((len(nonmated), 2), dtype=int)
+    return statistics.value(statistics.auc, Scores(mated, nonmated, *nobody))
+
+
+def positive(weak: Sequence[Row]) -> Outcome:
+    """Whether any variant broke the lens at CONTROL_STRENGTH."""
+    broken = (
+        row["auc"] > POSITIVE_AUC
+        if "auc" in row
+        else row["rank1"] >= POSITIVE_RANK1 * row["chance"]
+        for row in weak
+    )
+    return "pass" if any(broken) else "fail"
+
+
+def negative(row: Row, permuted: Sequence[Row] = ()) -> Outcome:
+    """Whether nothing is found where there is nothing to find.
+
+    permuted: rows of the same rung on permuted_people(); none for rungs that compare pairs, whose
+    scores are dealt at random instead.
+    """
+    if "permuted_auc" in row:
+        low, high = row["permuted_auc"]["ci95"]
+        return "pass" if low <= 0.5 <= high else "fail"
+    found = [other["rank1"] for other in permuted]
+    return "pass" if found and all(r["ci95"][0] <= r["chance"] for r in found) else "fail"
+
+
+def permuted_people(arena: Arena) -> Arena:
+    """The same arena with wrong names: no two test images of one person share one.
+
+    The j-th image of person a gets the name of person a + j, so that a real likeness never helps.
+    """
+    images = arena.test.images
+    names = sorted(set(arena.people_of(images)))
+    place, seen = {name: number for number, name in enumerate(names)}, Counter[str]()
+    records = list(arena.faces.records)
+    for image in images:
+        person = records[image].person
+        shifted = names[(place[person] + seen[person]) % len(names)]
+        seen[person] += 1
+        records[image] = replace(records[image], person=shifted)
+    people = [records[image].person for image in images]
+    local = all_pairs(people, max_nonmated=arena.tier.nonmated, seed=arena.seed)
+    pairs = Pairs(images[local.first], images[local.second], local.same)
+    return replace(arena, faces=replace(arena.faces, records=tuple(records)), test=pairs)
+
+
+def safety_margin(series: Mapping[float, float], margin: float) -> float | None:
+    """The smallest strength from which on the rung fails: AUC at most .5 + margin; None: never.
+
+    Args:
+        series: best AUC of the rung by strength, 1 = the camera itself.
+    """
+    failing = None
+    for strength in sorted(series, reverse=True):
+        if series[strength] > 0.5 + margin:
+            break
+        failing = strength
+    return failing
+
+
+def clean_ceiling(arena: Arena, *, progress: OnProgress) -> Iterator[Attempt]:
+    """Every judge on clean pictures: no attack with it can be expected to exceed that."""
+    for number, judge in enumerate(arena.judges, start=1):
+        clean = arena.embed(judge, arena.test.images)
+        variant = f"clean pictures, {judge.name}"
+        yield arena.attempt("A1", variant, clean, clean, recogniser=judge.name)
+        progress("clean pictures", number, len(arena.judges))
+
+
+def thumbnails(arena: Arena, *, progress: OnProgress) -> Iterator[Attempt]:
+    """k x k thumbnails of the clean frame: what light and background alone give away."""
+    yield from thumbnail_attempts(arena).values()
+    progress("thumbnails", 1, 1)
