@@ -97,5 +97,5 @@ def main(width: float, steps: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    given = [*sys.argv[1:], *("0.1", "150")[len(sys.argv) - 1 :]]
+    given = [*sys.argv[1:], *("0.06", "120")[len(sys.argv) - 1 :]]
     main(float(given[0]), int(given[1]))

@@ -184,11 +184,11 @@ def test_p1_needs_leak_ratio_and_rank1(change, reason):
         ("A7", attempt("A7", frames=SESSION - 1), "whole session"),
         ("A9", insider(cohort=20), "group of 100 people"),
         ("A9", insider(0.04), "upper limit of rank-1 is 5.0 %"),
-        ("A4", attempt("A4", worst_decile=None), "not measured"),
+        ("A4", attempt("A4", worst_decile=None), "to measure the worst tenth"),
         (
             "A4",
             attempt("A4", worst_decile={"auc": 0.61, "null_95": 0.62, "p_worst_person": 0.3}),
-            "worst tenth of people is .61",
+            "worst tenth of people is .61, above .60 (chance alone reaches .62)",
         ),
     ],
 )

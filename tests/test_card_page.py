@@ -7,15 +7,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
 from cards import CERTIFICATE, DATA, UP_TO, attempt, card_of, every_grade, insider, ladder, trait
 from opticaldr import figures_privacy
-from opticaldr.card_page import Band, Pictures, band_of, det_curve, write_card_page
+from opticaldr.card_page import Band, Pictures, write_card_page
 from opticaldr.figures_privacy import DetCurve, Series
 from opticaldr.privacy import grades
-from opticaldr.privacy.cameras import CameraUnderAttack, Pixelation, PlainBlur
-from opticaldr.privacy.statistics import Scores
+from opticaldr.privacy.cameras import CameraUnderAttack, PlainBlur
 from opticaldr.types import InputError
 
 
@@ -183,33 +181,6 @@ def test_every_grade_gives_a_page_without_optional_parts(tmp_path):
         assert ("Synthetic data." in parsed.text) is card["data"]["synthetic"]
         lowered = text.lower()
         assert not [w for w in ("irreversib", "anonym", "unbreak", "guarant") if w in lowered]
-
-
-def test_an_error_curve_is_that_of_the_scores():
-    rng = np.random.default_rng(0)
-    people = np.arange(150)
-    scores = Scores(
-        mated=rng.normal(2.0, 1.0, 150),  # d' = 2
-        nonmated=rng.normal(0.0, 1.0, 3000),
-        mated_person=people,
-        nonmated_people=np.array([rng.permutation(people)[:2] for _ in range(3000)]),
-    )
-    curve = det_curve("made up", scores, replicates=50, seed=0)
-    assert curve.fmr[0] == pytest.approx(1e-3)  # rule of three on 3,000 pairs
-    assert ((curve.low <= curve.fnmr) & (curve.fnmr <= curve.high)).all()
-    at = np.argmin(abs(curve.fmr - 0.1))
-    # binormal: FNMR = Phi(z(1 - FMR) - d'); .06 is two standard errors of 150 mated pairs
-    assert curve.fnmr[at] == pytest.approx(norm.cdf(norm.isf(curve.fmr[at]) - 2), abs=0.06)
-    assert "made up" in figures_privacy.det([curve])
-
-
-def test_the_band_of_a_camera_grows_with_frames_and_needs_a_psf():
-    found = band_of(CameraUnderAttack("disc", PlainBlur("disc", 1.0, 64)), pixels=64)
-    assert list(found.k_star) == [1, 30, 1800]
-    assert found.k_star[1] < found.k_star[30] < found.k_star[1800]
-    gain = np.array(found.snr[1800]) / np.array(found.snr[1])
-    assert gain == pytest.approx(1800)
-    assert band_of(CameraUnderAttack("blocks", Pixelation(8)), pixels=64) is None
 
 
 def test_pictures_need_a_reason(tmp_path):

@@ -146,14 +146,6 @@ def test_evaluate_repeats_the_numbers_of_the_demo(demo, capsys):
     assert numbers(demo) == before
 
 
-def test_attack_repeats_the_numbers_of_the_demo(demo, tmp_path):
-    arguments = ["--data", "synthetic", "--beside", "none", "--out", tmp_path / "attack"]
-    assert opticaldr("attack", "--lens", demo, *arguments) == 0
-    again = read_json(tmp_path / "attack" / "results.json")["privacy"]["attacks"]
-    known = read_json(demo / "results.json")["privacy"]["attacks"]
-    assert again == [row for row in known if row["lens"] == "trained"]
-
-
 def test_report_is_written_again(demo):
     (demo / "report.html").unlink()
     assert opticaldr("report", demo) == 0

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -283,6 +284,21 @@ def test_stl_focuses_where_the_wave_model_says(focused):
     assert mounted == pytest.approx(crossing_mm(position, slope), rel=0.02)
 
 
+def test_stl_of_a_trained_lens_has_its_two_focal_lengths(tmp_path):
+    # docs/results.md, step 1 on LFW: h = [2 sqrt3 a4 +- sqrt6 (a5^2 + a6^2)^1/2] rho^2 along the
+    # two axes of the astigmatism
+    a4, a5, a6 = -35.534527, -6.000598, 5.194860
+    export_plate(camera_of({4: a4, 5: a5, 6: a6}), tmp_path, formats=("stl",))
+    _, slope, entry = trace(tmp_path / "plate.stl", 1.493)
+    power = -np.linalg.lstsq(entry, slope, rcond=None)[0]
+    found = np.sort(1 / np.linalg.eigvalsh((power + power.T) / 2))
+    sags = [2 * math.sqrt(3) * a4 + sign * math.sqrt(6) * math.hypot(a5, a6) for sign in (-1, 1)]
+    expected = [-(RADIUS**2) / (2 * 0.493 * 1e-3 * sag) for sag in sags]
+    assert expected == pytest.approx([25.35, 34.86], abs=0.01)  # mm; a sharp line for a face at 2 m
+    assert found == pytest.approx(expected, rel=0.01)  # paraxial rays through 0.3 mm of facets
+    assert np.abs(power - power.T).max() < 1e-4 * power.max()
+
+
 @pytest.mark.parametrize(("term", "axis"), [(2, 0), (3, 1)])
 def test_stl_and_wave_model_bend_light_to_the_same_side(tmp_path, term, axis):
     # 4 um of tilt: the wave model moves the spot by z (n-1) 4 c / R = 74 um to the thick side
@@ -420,10 +436,19 @@ def test_lens_with_nan_is_refused(tmp_path):
         export_plate(camera_of({4: math.nan}), tmp_path / "out")
 
 
-def test_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+def test_lens_that_is_no_thin_plate_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"at most 10000 um, found 1e\+06 at Noll index 4"):
+        export_plate(camera_of({4: 1e6}), tmp_path / "out")
+
+
+@pytest.mark.parametrize("folder", ["file/out", "/proc/out"])
+def test_folder_that_cannot_be_written_is_one_sentence(tmp_path, folder):
+    # below a file; and a file system that takes no files from anybody, root included
+    if folder.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("only Linux has /proc")
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match=r"Expected to write .*choose a folder"):
-        export_plate(camera_of({4: -30.5}), tmp_path / "file" / "out", formats=("zernike",))
+        export_plate(camera_of({4: -30.5}), tmp_path / folder, formats=("zernike",))
 
 
 def test_full_disk_leaves_no_half_file(tmp_path, monkeypatch):

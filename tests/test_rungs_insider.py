@@ -17,7 +17,7 @@ from opticaldr.privacy.arena import Arena
 from opticaldr.privacy.cameras import CameraUnderAttack, NoiseLaw, Optics, PlainBlur
 from opticaldr.privacy.evidence import TraitReading
 from opticaldr.privacy.rungs.insider import deal, insider, likeness, ranks_in
-from opticaldr.privacy.rungs.traits import SKIN_TONE, traits, typology_angle
+from opticaldr.privacy.rungs.traits import SKIN_TONE, probe_images, traits, typology_angle
 from opticaldr.privacy.tiers import TIERS
 from opticaldr.privacy.traits import accuracy_gain, balanced_accuracy
 
@@ -180,7 +180,7 @@ def test_traits_that_a_blur_keeps_are_read(people: FaceSet) -> None:
 def test_permuted_labels_give_no_gain(people: FaceSet) -> None:
     """Means over permutations: a single 95 % interval misses 0 once in twenty times."""
     means = []
-    for seed in range(6):
+    for seed in range(4):
         order = np.random.default_rng(seed).permutation(len(people))
         records = tuple(
             replace(record, attributes=people.records[other].attributes)
@@ -193,8 +193,8 @@ def test_permuted_labels_give_no_gain(people: FaceSet) -> None:
             if (f.trait, f.variant, f.frames) == ("light", "pixels", 1)
         ]
         means.append(accuracy_gain(found, replicates=50, seed=0).value)
-    # 80 readings: standard deviation .056 each, .023 of the mean of six
-    assert abs(np.mean(means)) < 0.07
+    # 80 readings: standard deviation .056 each, .028 of the mean of four
+    assert abs(np.mean(means)) < 0.085
 
 
 def test_traits_known_of_few_people_are_left_out(people: FaceSet) -> None:
@@ -247,8 +247,6 @@ def test_the_thirds_of_skin_tone_are_the_attackers(people: FaceSet) -> None:
 
 def _mean_scene(arena: Arena, found: TraitReading, code: int) -> torch.Tensor:
     """Mean cheek of the test pictures in one third."""
-    from opticaldr.privacy.rungs.traits import _test_images
-
-    images = _test_images(arena)[found.truth == code]
+    images = probe_images(arena)[found.truth == code]
     scenes = torch.cat([scene for _, scene in arena.scenes(images)])
     return scenes[..., 17:22, 10:22]

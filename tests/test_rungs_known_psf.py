@@ -306,6 +306,7 @@ class CoarseJudge(BandJudge):
 
 
 FACES = patterns(28)
+FEW = replace(TIERS["smoke"], validation_people=3)
 
 
 def arena_of(optics: Optics, *, seed: int = 0, noise: float = 0.01, judges=None) -> Arena:
@@ -370,7 +371,8 @@ def test_pixelation_is_attacked_through_the_optics() -> None:
 
 def test_the_same_seed_gives_the_same_scores() -> None:
     def scores(seed: int) -> np.ndarray:
-        arena = arena_of(plain("disc", 0.5), seed=seed)
+        arena = arena_of(plain("disc", 0.3), seed=seed)
+        arena = replace(arena.against(arena.camera, people=6), tier=FEW)
         rungs = (naive, parrot, known_psf)
         return np.concatenate([a.scores for rung in rungs for a in rung(arena, progress=quiet)])
 
@@ -434,7 +436,7 @@ def test_blind_guess_finds_family_and_width(shape: str, width: float) -> None:
     arena = arena_of(plain(shape, width))
     guess = blind_blur(arena, prior_of(arena))
     assert guess.shape == shape
-    assert guess.width == pytest.approx(width, rel=0.2)  # the guesses are 17 % apart
+    assert guess.width == pytest.approx(width, rel=0.05)  # 32 records are few
 
 
 def defocused(z4_um: float) -> CameraUnderAttack:

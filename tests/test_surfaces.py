@@ -18,7 +18,6 @@ from opticaldr.optics.diffusers import EngineeredDiffuser, RandomDiffuser
 from opticaldr.optics.materials import refractive_index
 from opticaldr.optics.penalties import manufacturing_penalties
 from opticaldr.optics.propagation import psf_direct
-from opticaldr.optics.transfer import psf_angular_spectrum, psf_two_fft
 from opticaldr.optics.surfaces import (
     EvenAsphere,
     FreeForm,
@@ -32,6 +31,7 @@ from opticaldr.optics.system import (
     focus_curvature_per_m,
     focused_depth_m,
 )
+from opticaldr.optics.transfer import psf_angular_spectrum, psf_two_fft
 from opticaldr.results import read_json, write_json
 from opticaldr.sensor import Sensor
 from opticaldr.train import StageLoss
@@ -280,6 +280,25 @@ def test_astigmatism_draws_lines_where_the_surface_says():
         _, _, xx, yy, xy = moments(psf_direct(lens, ONE_METRE, SYSTEM)[0, GREEN])
         assert sign * xy > 0.6 * xx  # gradient (x + y)(1, 1): a line towards +x +y
         assert xx == pytest.approx(yy, rel=1e-6)
+
+
+def test_coma_points_where_the_surface_says():
+    # rays go along +grad h; of Z8 ~ 3 rho^2 x - 2 x the rim adds (3 rho^2 + 6 x^2, 6 x y): a tail
+    # towards +x, and of Z7 towards +y
+    focus = focus_coefficient_um(SYSTEM, 1.0)
+    index = torch.arange(-32, 32, dtype=torch.float64)
+    psfs = {}
+    for term in (7, 8):
+        lens = torch.zeros(8, dtype=torch.float64)
+        lens[3], lens[term - 1] = focus, 1.0
+        psf = psf_direct(lens, ONE_METRE, SYSTEM, window=256)[0, GREEN]
+        along, across = (psf.sum(0), psf.sum(1)) if term == 8 else (psf.sum(1), psf.sum(0))
+        x, y, *_ = moments(psf)
+        skew = float((along * (index - (x if term == 8 else y)) ** 3).sum())
+        assert skew > 10  # sensor pixels^3; 0 for a symmetric blur
+        torch.testing.assert_close(across[1:], across[1:].flip(0), atol=1e-12, rtol=0)  # no skew
+        psfs[term] = psf
+    torch.testing.assert_close(psfs[7].T, psfs[8], atol=1e-12, rtol=0)  # float64 rounding
 
 
 def test_light_twice_as_long_in_an_eye_twice_as_big_is_the_same():

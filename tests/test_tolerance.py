@@ -2,14 +2,16 @@
 
 import json
 import math
-import os
 import re
-import stat
+import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from opticaldr.cli.app import app
 from opticaldr.optics.manufacture import Draw, Errors, built, draw, sag_noise
 from opticaldr.optics.off_axis import Sag, psf_off_axis
 from opticaldr.optics.system import OpticalSystem, focus_coefficient_um, focused_depth_m
@@ -124,6 +126,39 @@ def test_the_task_is_asked_about_every_camera_the_drawing_first():
     assert result["summary"]["score_change"]["p95"] > 0
 
 
+def test_each_error_alone_goes_to_both_ends():
+    ends = extremes(Errors(sag_m=0.0))
+    assert "sag_m" not in ends
+    assert ends["index"] == (Draw(index=1e-3), Draw(index=-1e-3))
+    plus, minus = ends["decentre_m"]
+    assert (plus.decentre_x_m, plus.decentre_y_m, minus.decentre_y_m) == (25e-6, 25e-6, -25e-6)
+    assert len(extremes(Errors())) == 8
+    assert extremes(NONE) == {}
+
+
+def test_of_each_error_alone_the_worse_end_is_reported():
+    errors = replace(NONE, sensor_m=0.5e-3, sag_m=20e-9, sag_length_m=0.2e-3)
+    seen = []
+    result = run(errors, draws=1, on_progress=lambda *report: seen.append(report))
+    assert seen[-1] == ("building cameras", 5, 5)
+    assert set(result["alone"]) == {"sensor_m", "sag_m"}
+    nominal = result["nominal"]["misplaced"]
+    reference = built(sag(), DEPTHS, SYSTEM, errors, Draw()).psf()
+    shares = []
+    for shift in (0.5e-3, -0.5e-3):
+        psf = built(sag(), DEPTHS, SYSTEM, errors, Draw(sensor_m=shift)).psf()
+        shares.append(float((0.5 * (psf - reference).abs().sum((-2, -1))).mean(0).max()))
+    assert nominal == 0.0
+    assert result["alone"]["sensor_m"]["misplaced"] == pytest.approx(max(shares), rel=1e-6)
+    # a smooth wave of 20 nm is a fiftieth of a wavelength of path: it misplaces next to nothing
+    assert result["alone"]["sag_m"]["misplaced"] < 0.1 * max(shares)
+
+
+def test_more_frames_have_more_band():
+    nominal = run(NONE, draws=1)["nominal"]
+    assert nominal["band_1"] <= nominal["band_30"] <= nominal["band_1800"]
+
+
 @pytest.mark.parametrize(
     ("bad", "match"),
     [
@@ -162,7 +197,7 @@ def tiny_view(tiny_camera):
 
     seen = []
     view = view_lens(tiny_camera, on_progress=lambda *report: seen.append(report))
-    assert seen[-1] == ("measuring the lens", 4, 4)
+    assert seen[-1] == ("measuring the lens", 5, 5)
     return view
 
 
@@ -172,7 +207,9 @@ def test_the_page_stands_alone_and_holds_every_figure(tiny_camera, tiny_view, tm
     page = write_show(tiny_view, tiny_camera, "tiny", tmp_path / "page.html")
     text = page.read_text()
     assert not re.search(r'(src|href)="(?!data:|#)', text)
-    assert text.count("<svg") == 12  # 2 surfaces, PSFs, 3 MTF, 3 encircled, focus, SNR, sweep
+    assert (
+        text.count("<svg") == 13
+    )  # 2 surfaces, PSFs, 3 MTF, 3 encircled, focus, SNR, sweep, field
     assert "nan" not in re.findall(r"<tbody>.*?</tbody>", text, re.DOTALL)[0]
     assert list(tmp_path.iterdir()) == [page]
 
@@ -183,7 +220,7 @@ def test_a_folder_gets_page_numbers_and_drawings(tiny_camera, tiny_view, tmp_pat
     write_show(tiny_view, tiny_camera, "tiny", tmp_path / "out")
     numbers = json.loads((tmp_path / "out" / "lens-view.json").read_text())
     assert numbers["geometry"]["matched_distance_m"] == pytest.approx(2.405, abs=0.01)
-    assert len(list((tmp_path / "out" / "figures").glob("*.svg"))) == 12
+    assert len(list((tmp_path / "out" / "figures").glob("*.svg"))) == 13
     # 32 px leave 10 cycles per face, and the focused lens delivers all of them at 0.81 m
     assert numbers["recoverable_band"]["1"][1] == 10
 
@@ -228,12 +265,92 @@ def test_tolerance_of_a_run_scores_its_network(run_folder, synthetic_cache, tmp_
     page = write_tolerance(result, "run", tmp_path)
     assert page.read_text().count("<svg") == len(result["summary"])
     assert json.loads((tmp_path / "tolerance.json").read_text())["seed"] == 0
+    assert result["task"] == "scores of 2 rendered recordings at 0.81 m"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes into read-only folders")
-def test_a_read_only_folder_is_an_os_error(tiny_camera, tiny_view, tmp_path):
+def test_a_network_that_scores_everybody_alike_is_no_measure(
+    run_folder, synthetic_cache, tiny_config
+):
+    from opticaldr.camera import load_camera
+    from opticaldr.model import build_model, save_model
+    from opticaldr.robustness import tolerance_of
+
+    model = build_model(tiny_config)
+    with torch.no_grad():
+        model.network.depression.head[-1].weight.zero_()
+    save_model(model, tiny_config, run_folder)
+    result = tolerance_of(load_camera(run_folder), NONE, draws=1, seed=0, run=run_folder, people=2)
+    assert result["task"] == "not measured: the network of this run scores everybody alike"
+    assert "score_change" not in result["nominal"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["file/out", "/proc/nothing"], ids=["below a file", "read-only for root, too"]
+)
+@pytest.mark.parametrize("command", ["show", "tolerance"])
+def test_a_folder_that_takes_no_files_is_refused_before_the_work(tmp_path, folder, command):
+    if folder.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("only Linux has /proc")
+    (tmp_path / "file").write_text("in the way")
+    begun = time.monotonic()
+    done = CliRunner().invoke(app, ["lens", command, "tiny", "--out", str(tmp_path / folder)])
+    assert isinstance(done.exception, InputError)
+    assert re.match(r"Expected to write .*choose a folder", str(done.exception))
+    assert time.monotonic() - begun < 3  # measuring takes longer
+
+
+def test_a_disk_that_fills_up_leaves_no_half_page(tiny_camera, tiny_view, tmp_path, monkeypatch):
     from opticaldr.lens_page import write_show
 
-    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    with pytest.raises(OSError, match="Permission"):
+    def full(self, text, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(InputError, match="No space left on device"):
         write_show(tiny_view, tiny_camera, "tiny", tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the commands ----------------------------------------------------------------------------
+
+
+def test_tolerance_on_the_command_line_says_which_error_matters(tmp_path):
+    done = CliRunner().invoke(
+        app,
+        ["lens", "tolerance", "tiny", "--out", str(tmp_path), "--draws", "2", "--decentre-um", "0"],
+    )
+    assert done.exit_code == 0, done.output
+    assert "Effect on the task: not measured: this lens comes without a network." in done.output
+    assert "Refractive index" in done.output
+    assert "Decentre" not in done.output  # no error of that kind
+    result = json.loads((tmp_path / "tolerance.json").read_text())
+    assert set(result["alone"]) == set(result["errors"]) - {"sag_length_m", "decentre_m"}
+
+
+def test_show_on_the_command_line_speaks_of_the_corner(tmp_path):
+    done = CliRunner().invoke(app, ["lens", "show", "tiny", "--out", str(tmp_path / "page.html")])
+    assert done.exit_code == 0, done.output
+    found = re.search(
+        r"Corner of the field \(4\.3 degrees\) at 0\.81 m: (\d+)% of the", done.output
+    )
+    # the flat thin plate's astigmatism and field curvature on 32 coarse pixels
+    assert 0 < int(found[1]) < 30
+
+
+@pytest.mark.parametrize(("z4", "code"), [(-30.5, 0), (-200.0, 1)])
+def test_check_speaks_json_to_scripts(tmp_path, z4, code):
+    from opticaldr.camera import Camera, load_camera, save_camera
+    from opticaldr.lens import Lens
+
+    tiny = load_camera("tiny")
+    values = (0.0, 0.0, 0.0, z4, *(0.0,) * 11)
+    lens = Lens(tiny.lens.config.model_copy(update={"coefficients_um": values}))
+    save_camera(Camera(lens, tiny.sensor), tmp_path / "lens.json")
+    done = CliRunner().invoke(app, ["lens", "check", str(tmp_path), "--json"])
+    assert done.exit_code == code
+    found = json.loads(done.stdout)
+    assert found["passed"] is (code == 0)
+    assert found["checks"][0]["name"] == "fill of the window"
+    for check in found["checks"]:
+        assert check["passed"] is (check["value"] <= check["limit"])
+        assert check["reason"]

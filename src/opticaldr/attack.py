@@ -39,6 +39,7 @@ from opticaldr.privacy.certify import certify
 from opticaldr.privacy.evidence import OnProgress, RungFn
 from opticaldr.privacy.ladder import RUNGS, Ladder, climb, open_rungs
 from opticaldr.privacy.ledger import Ledger, open_ledger, settings_of
+from opticaldr.privacy.rungs.generative import generative, load_restorer
 from opticaldr.privacy.tiers import TIERS, Tier
 from opticaldr.results import write_json
 from opticaldr.types import InputError, Recogniser
@@ -166,8 +167,6 @@ def _rungs(names: Sequence[str] | None, restorer: Path | None) -> dict[str, Rung
         raise InputError("Expected rung A6 with --restorer, found it left out; add A6 to --rungs.")
     found = open_rungs(wanted)
     if restorer is not None:
-        from opticaldr.privacy.rungs.generative import generative, load_restorer
-
         found["A6"] = generative(load_restorer(restorer), restorer.stem)
     return dict(sorted(found.items()))
 

@@ -232,9 +232,10 @@ def _square(values: np.ndarray) -> np.ndarray:
 def _about_centroid(values: np.ndarray, path: Path) -> np.ndarray:
     """The largest square of odd side about the centroid of all colours."""
     light = values.sum(axis=2)
-    y, x = (round(float((light.sum(axis=1 - a) * np.arange(light.shape[a])).sum() / light.sum()))
-            for a in (0, 1))  # fmt: skip
-    half = min(y, x, light.shape[0] - 1 - y, light.shape[1] - 1 - x)
+    height, width = light.shape
+    y = round(float(light.sum(axis=1) @ np.arange(height) / light.sum()))
+    x = round(float(light.sum(axis=0) @ np.arange(width) / light.sum()))
+    half = min(y, x, height - 1 - y, width - 1 - x)
     cropped = values[y - half : y + half + 1, x - half : x + half + 1]
     lost = 1 - cropped.sum() / values.sum()
     if lost > _LOST:

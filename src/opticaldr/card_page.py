@@ -17,19 +17,14 @@ import numpy as np
 
 from opticaldr import figures, figures_privacy, notices
 from opticaldr.figures_privacy import DetCurve, RungLine, Series
-from opticaldr.optics import bands
-from opticaldr.privacy import det as error_curves
+from opticaldr.optics.bands import IDENTITY_BAND
 from opticaldr.privacy import grades, words
-from opticaldr.privacy.cameras import CameraUnderAttack
 from opticaldr.privacy.card import check_card
-from opticaldr.privacy.statistics import Scores
 from opticaldr.results import Figure
-from opticaldr.types import FACE_SHARE, InputError
+from opticaldr.types import InputError
 
 FRAME_LINES = 6
 """Most lines in the drawing of AUC against frames."""
-BAND_FRAMES = (1, 30, 1800)
-"""A picture, a second and a minute of video at 30 frames a second."""
 
 
 @dataclass(frozen=True)
@@ -56,31 +51,6 @@ class Pictures:
     columns: Sequence[str]
     rows: Sequence[Sequence[np.ndarray]]
     shown_because: str
-
-
-def det_curve(label: str, scores: Scores, *, replicates: int, seed: int) -> DetCurve:
-    """Error curve of one attack with its 95 % band; label: what to call it in the drawing."""
-    found = error_curves.det_curve(scores, replicates=replicates, seed=seed)
-    return DetCurve(label, found.fmr, found.fnmr, found.low, found.high)
-
-
-def band_of(camera: CameraUnderAttack, *, pixels: int) -> Band | None:
-    """What a camera lets through of an average face `pixels` * FACE_SHARE wide; None without PSF.
-
-    Only read noise counts, so that the brightest scene is not better than the drawing.
-    """
-    if camera.psf is None:
-        return None
-    power = bands.face_power(pixels, FACE_SHARE * pixels)
-    cycles = bands.face_frequencies(pixels, FACE_SHARE * pixels)
-    psf = camera.psf[0].detach().cpu()
-    one = bands.signal_to_noise(psf, power, noise=camera.noise.read_noise).sum(0)
-    rings, snr = bands.ring_snr(one, cycles)
-    return Band(
-        rings.tolist(),
-        {n: (n * snr).tolist() for n in BAND_FRAMES},
-        {n: int(bands.recoverable_band(n * one, cycles)) for n in BAND_FRAMES},
-    )
 
 
 def write_card_page(
@@ -128,7 +98,7 @@ def render(
         steps=grades.STEPS,
         limits=grades,
         notices=notices,
-        identity=bands.IDENTITY_BAND,
+        identity=IDENTITY_BAND,
     )
     words.check_words(re.sub(r'"data:[^"]*"', "", text))  # pictures spell words by accident
     return text
@@ -232,7 +202,7 @@ def _band(band: Band) -> str:
         series,
         figures.Axis("cycles per face", log=True, limits=(1, max(band.cycles))),
         figures.Axis("signal to noise (power)", log=True, limits=(1e-3, 3 * top)),
-        band=bands.IDENTITY_BAND,
+        band=IDENTITY_BAND,
         marks=list(marks.items()),
         level=1.0,
     )

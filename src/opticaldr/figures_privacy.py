@@ -143,7 +143,7 @@ def aucs(series: Sequence[Series], *, label: str, log: bool, held: float) -> str
 
     held: the AUC up to which an attack counts as held (dashed), above chance (dotted).
     """
-    strongest = max(series, key=lambda one: max(one.auc))
+    strongest = max(series, key=lambda one: one.auc[-1])
     with _canvas(4.4, 2.7) as canvas:
         axes = canvas.subplots()
         axes.axhline(0.5, color=MUTED, lw=0.9, ls=":")

@@ -16,6 +16,7 @@ from opticaldr import figures, notices
 from opticaldr.camera import Camera
 from opticaldr.figures import Axis, Line
 from opticaldr.lens_view import COLOURS, FRAMES, View, to_json
+from opticaldr.media import written_whole
 from opticaldr.optics.bands import IDENTITY_BAND
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.optics.geometry import FaceGeometry
@@ -144,32 +145,49 @@ def _sweep(view: View) -> str:
     )
 
 
+def page_of(to: Path, name: str) -> Path:
+    """Where a page goes: `to` itself if it ends in .html, otherwise a file in that folder."""
+    return to if to.suffix.lower() in (".html", ".htm") else to / name
+
+
+def check_writable(folder: Path) -> None:
+    """InputError now, not after the work, if no file can be written there."""
+    probe = folder / ".opticaldr-probe"
+    with written_whole(probe) as partial:
+        partial.touch()
+    probe.unlink()
+
+
 def write_show(view: View, camera: Camera, source: str, to: Path) -> Path:
     """Writes the page to a file that ends in .html, or page, numbers and drawings to a folder."""
     drawings = draw_view(view, camera)
-    is_page = to.suffix.lower() in (".html", ".htm")
-    page = to if is_page else to / "lens.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    content = _render(
-        "lens.html.j2",
-        name=Path(source).name,
-        camera=camera,
-        view=view,
-        numbers=to_json(view, camera),
-        drawings=drawings,
-        pictures=_pictures(camera, view.depths),
-        frames=[(n, _frames(n)) for n in FRAMES],
-        colours=COLOURS,
-        identity=IDENTITY_BAND,
-        finite=math.isfinite,
+    page = page_of(to, "lens.html")
+    _write(
+        page,
+        _render(
+            "lens.html.j2",
+            name=Path(source).name,
+            camera=camera,
+            view=view,
+            numbers=to_json(view, camera),
+            drawings=drawings,
+            pictures=_pictures(camera, view.depths),
+            frames=[(n, _frames(n)) for n in FRAMES],
+            colours=COLOURS,
+            identity=IDENTITY_BAND,
+            finite=math.isfinite,
+        ),
     )
-    page.write_text(content, encoding="utf-8")
-    if not is_page:
+    if page != to:
         write_json(to / "lens-view.json", to_json(view, camera))
-        (to / "figures").mkdir(exist_ok=True)
         for name, svg in drawings.items():
-            (to / "figures" / f"{name}.svg").write_text(_alone(svg), encoding="utf-8")
+            _write(to / "figures" / f"{name}.svg", _alone(svg))
     return page
+
+
+def _write(path: Path, text: str) -> None:
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_tolerance(result: dict[str, Any], source: str, to: Path) -> Path:
@@ -184,18 +202,20 @@ def write_tolerance(result: dict[str, Any], source: str, to: Path) -> Path:
         for name, spread in result["summary"].items()
     }
     page = to / "tolerance.html"
-    content = _render(
-        "tolerance.html.j2",
-        name=Path(source).name,
-        result=result,
-        histograms=histograms,
-        effects=EFFECTS,
-        alone=[
-            (error_in_words(name, result["errors"][name]), found)
-            for name, found in result["alone"].items()
-        ],
+    _write(
+        page,
+        _render(
+            "tolerance.html.j2",
+            name=Path(source).name,
+            result=result,
+            histograms=histograms,
+            effects=EFFECTS,
+            alone=[
+                (error_in_words(name, result["errors"][name]), found)
+                for name, found in result["alone"].items()
+            ],
+        ),
     )
-    page.write_text(content, encoding="utf-8")
     return page
 
 

@@ -180,8 +180,8 @@ def _axial(parameters: Tensor, depth_m: float, system: OpticalSystem) -> Tensor:
     grid = propagation.pupil_grid(
         system, parameters.numel(), window, parameters.device, parameters.dtype
     )
-    phase = propagation.residual_phase(parameters, depth, grid)
-    return analysis.axial_strehl(grid.amplitude.abs(), phase)
+    phases = [propagation.residual_phase(parameters, depth, grid, colour=c) for c in range(3)]
+    return analysis.axial_strehl(grid.amplitude.abs(), torch.stack(phases, dim=1))
 
 
 def bands_at(

@@ -74,10 +74,11 @@ def show(
 
     from opticaldr.camera import load_camera
     from opticaldr.cli.progress import bars
-    from opticaldr.lens_page import write_show
+    from opticaldr.lens_page import check_writable, page_of, write_show
     from opticaldr.lens_view import FRAMES, view_lens
 
     camera = load_camera(source)
+    check_writable(page_of(to, "lens.html").parent)
     with bars(err) as progress:
         view = view_lens(camera, on_progress=progress.on_progress)
     page = write_show(view, camera, source, to)
@@ -90,11 +91,12 @@ def show(
         table.add_row(f"{depth:.2f} m", *(str(view.bands[n][row]) for n in FRAMES), strehl)
     out.print(table)
     distance, bands = view.best_distance
+    there = f"at {distance:.2f} m" if math.isfinite(distance) else "far away"
     corner = math.degrees(view.field.angles[-1])
     share = float(view.field.misplaced[-1].max())
     out.print(
         "k*: finest detail of a face that comes back, in cycles per face; people recognise faces by "
-        f"8 to 16. One frame is sharpest at {distance:.2f} m: k* {bands[0]}.\n"
+        f"8 to 16. One frame is sharpest {there}: k* {bands[0]}.\n"
         f"Corner of the field ({corner:.1f} degrees) at {view.field.depth:.2f} m: {share:.0%} of the "
         f"light lands elsewhere than on the axis; k* {view.field.bands[-1]}, on the axis "
         f"{view.field.bands[0]}.\nPage: {page}",
@@ -117,6 +119,7 @@ def check(
     Example: opticaldr lens check literal --engine two_fft
     """
     import json
+    import math
     from dataclasses import asdict
 
     from opticaldr.camera import load_camera
@@ -137,6 +140,8 @@ def check(
     passed = all(line.passed for line in checks)
     if as_json:
         rows = [asdict(line) | {"passed": line.passed} for line in checks]
+        for row in rows:  # JSON knows no NaN
+            row["value"] = row["value"] if math.isfinite(row["value"]) else None
         typer.echo(json.dumps({"passed": passed, "checks": rows}, indent=2))
     else:
         table = Table("", "check", "value", "limit", "reason")
@@ -177,7 +182,7 @@ def tolerance(
 
     from opticaldr.camera import load_camera
     from opticaldr.cli.progress import bars
-    from opticaldr.lens_page import EFFECTS, write_tolerance
+    from opticaldr.lens_page import EFFECTS, check_writable, write_tolerance
     from opticaldr.optics.manufacture import Errors
     from opticaldr.robustness import tolerance_of
 
@@ -193,6 +198,7 @@ def tolerance(
         depth=1e-2 * depth,
         wavelength_m=1e-9 * wavelength,
     )
+    check_writable(to)
     with bars(err) as progress:
         result = tolerance_of(
             camera,
@@ -222,15 +228,14 @@ def _alone_table(result: dict[str, Any]) -> Table:
     from opticaldr.lens_page import error_in_words
     from opticaldr.optics.tolerance import FRAMES
 
-    table = Table("each error alone", "k* 1 / 30 / 1,800", "SNR dB", "misplaced", "score change")
+    scored = ("score change",) if "score_change" in result["nominal"] else ()
+    table = Table("each error alone", "k* 1 / 30 / 1,800", "SNR dB", "misplaced", *scored)
     rows = {"none": result["nominal"]} | {
         error_in_words(name, result["errors"][name]): found
         for name, found in result["alone"].items()
     }
     for words, found in rows.items():
         bands = " / ".join(f"{found[f'band_{n}']:.0f}" for n in FRAMES)
-        score = f"{found['score_change']:.2f}" if "score_change" in found else "-"
-        table.add_row(
-            words, bands, f"{found['band_snr_db']:.2f}", f"{found['misplaced']:.3f}", score
-        )
+        cells = [words, bands, f"{found['band_snr_db']:.2f}", f"{found['misplaced']:.3f}"]
+        table.add_row(*cells, *(f"{found['score_change']:.2f}" for _ in scored))
     return table

@@ -27,9 +27,9 @@ def ladder_table(card: dict) -> Table:
         leak, rank1 = line.get("leak_ratio_1e-3"), line.get("rank1")
         table.add_row(
             line["rung"],
-            line.get("variant", ""),
-            f"{line['frames']:,}" if "frames" in line else "",
-            _figure(line["auc"], 3) if "auc" in line else "",
+            line.get("variant") or "",
+            f"{line['frames']:,}" if line.get("frames") else "",
+            _figure(line["auc"], 3) if line.get("auc") else "",
             f"{leak['value']:.1f}" if leak else "",
             f"{100 * rank1['value']:.0f} % of {rank1['cohort']}" if rank1 else "",
             line["verdict"],

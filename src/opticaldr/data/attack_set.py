@@ -21,7 +21,7 @@ from opticaldr.types import InputError
 
 OnRender = Callable[[int, int], None]
 
-FIRST_SYNTHETIC = 600_000
+FIRST_SYNTHETIC = 700_000
 """Number of the first rendered person; training and the demo's attack use smaller ones."""
 ATTACKER_PHOTOS = 20
 """At most so many images of one person teach an attacker, so that a few do not outweigh all."""

@@ -29,9 +29,9 @@ MISPLACED_LIMIT = 2e-3
 OUTSIDE_LIMIT = 5e-3
 """Largest accepted share of light outside the window: twice the diffraction rings outside 256
 samples of a lens in focus (optics.md 4: 0.26 %)."""
-PARAXIAL_LIMIT = 2e-2
-"""Largest accepted difference from the exact angular spectrum. It is an error of the model, not of
-the sampling: a real 1 mm plate departs from the thin one by more (optics.md 4: Strehl 0.855)."""
+EXACT_LIMIT = 1e-2
+"""Largest accepted difference from the exact angular spectrum, whose own stop is a staircase of
+samples here: that alone misplaces 2e-3 to 4e-3 (bench.reference, with a grey edge, finds 2e-3)."""
 NYQUIST = 1.0
 """Phase step of pi between neighbouring samples."""
 
@@ -155,7 +155,7 @@ def _direct_checks(
         return Check(
             "paraxial error",
             wrong,
-            PARAXIAL_LIMIT,
+            EXACT_LIMIT,
             f"{wrong:.2%} of the light differs from the exact angular spectrum on {grid} samples",
         )
 
@@ -217,7 +217,7 @@ def _two_fft_checks(
         return Check(
             "paraxial error",
             wrong,
-            PARAXIAL_LIMIT,
+            EXACT_LIMIT,
             f"{wrong:.2%} of the light is misplaced by Fresnel's approximation (angular spectrum, "
             f"{fine.grid} samples)",
         )

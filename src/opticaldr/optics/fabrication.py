@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from opticaldr.optics.off_axis import Sag
 from opticaldr.optics.surfaces import ZernikeSurface
 from opticaldr.optics.system import OpticalSystem
 from opticaldr.optics.zernike import noll_index
@@ -36,10 +37,8 @@ STENCIL_M = 1e-6
 
 
 def height_of(parameters: Tensor, system: OpticalSystem) -> Height:
-    """The height of a plate [m] as a function of position, in float64."""
-    fixed = parameters.detach().cpu().double()
-    shape = system.shape(fixed.numel())
-    return lambda x, y: shape.height(fixed, x, y)
+    """The height of a plate [m] as a function of position, in float64; InputError if it is none."""
+    return Sag.of(parameters, system).height
 
 
 def rms_coefficients_um(

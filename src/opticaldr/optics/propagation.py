@@ -46,21 +46,23 @@ _RINGS, _SPOKES = 16, 16
 class PupilGrid:
     """Everything of equation (2) that does not depend on parameters or depth; colours first.
 
-    surface: (3, n, n) positions, prepared. fixed: (3, n, n) phase of the sensor path and the
+    surface: positions (n, n) of each colour, prepared. fixed: (3, n, n) phase of the sensor path and the
     centring tilt [rad]. radius2: (3, n, n) |u|^2 [m^2]. wavenumber, glass: (3, 1, 1) k and k (n-1)
     [rad/m]. amplitude: (3, n, n) [1], divided by the root of the light through the pupil and with
     a chequerboard of signs, which puts the axis in the middle of the transform.
+    neighbours: along x (3, n, n-1) and y (3, n-1, n), 1 where both samples see light, else 0.
     probes: (p,) positions in the pupil, prepared. curvature_weight: (p,) such that the mean
     curvature of heights h there is their weighted sum [1/m]. distance: z [m].
     """
 
     shape: Surface
-    surface: Prepared
+    surface: tuple[Prepared, ...]
     fixed: Tensor
     radius2: Tensor
     wavenumber: Tensor
     glass: Tensor
     amplitude: Tensor
+    neighbours: tuple[Tensor, Tensor]
     probes: Prepared
     curvature_weight: Tensor
     distance: float
@@ -112,7 +114,8 @@ def pupil_grid(
     sign = 1 - 2 * (index % 2)
     centring = (q - 1) / 2 * pitch_out  # moves the axis to the middle of a sensor pixel
     layers: dict[str, list[Tensor]] = {"fixed": [], "radius2": [], "amplitude": []}
-    positions = []
+    shape = system.shape(count)
+    surface = []
     for pitch, wavelength in zip(pitches, system.wavelengths_m, strict=True):
         sy, sx = torch.meshgrid(index * pitch, index * pitch, indexing="ij")
         share = _covered(sx, sy, pitch, s_max)
@@ -121,7 +124,8 @@ def pupil_grid(
         cos2 = 1 - (sx**2 + sy**2).clamp_max(0.5)
         x, y = z * sx / cos2.sqrt(), z * sy / cos2.sqrt()
         r2 = x**2 + y**2
-        positions.append(torch.stack([x, y]) * (share > 0))  # no surface outside the pupil
+        inside = share > 0  # no surface outside the pupil
+        surface.append(cast(shape.prepare(x * inside, y * inside), device, dtype))
         k = 2 * math.pi / wavelength
         # sqrt(r^2 + z^2) - z without cancellation (float32 would lose 1 rad otherwise)
         layers["fixed"].append(k * r2 / ((r2 + z**2).sqrt() + z) + k * centring * (sx + sy))
@@ -129,14 +133,19 @@ def pupil_grid(
         bright = share / cos2
         light = window**2 * bright.square().sum()
         layers["amplitude"].append(bright / light.sqrt() * sign[:, None] * sign)
-    shape = system.shape(count)
     probes, weight = _curvature_probes(system)
     wavenumber = 2 * math.pi / torch.tensor(system.wavelengths_m, dtype=torch.float64)
     glass = wavenumber * (torch.tensor(system.indices, dtype=torch.float64) - 1)
+    stacked = {name: torch.stack(parts).to(device, dtype) for name, parts in layers.items()}
+    lit = stacked["amplitude"] != 0
     return PupilGrid(
-        **{name: torch.stack(parts).to(device, dtype) for name, parts in layers.items()},
+        **stacked,
+        neighbours=(
+            (lit[..., 1:] & lit[..., :-1]).to(dtype),
+            (lit[..., 1:, :] & lit[..., :-1, :]).to(dtype),
+        ),
         shape=shape,
-        surface=cast(shape.prepare(*torch.stack(positions, dim=1)), device, dtype),
+        surface=tuple(surface),
         wavenumber=wavenumber[:, None, None].to(device, dtype),
         glass=glass[:, None, None].to(device, dtype),
         probes=cast(shape.prepare(*probes), device, dtype),
@@ -168,8 +177,10 @@ def ray_scale(parameters: Tensor, depths_m: Tensor, grid: PupilGrid) -> Float[Te
     return 1 + grid.distance * (refraction * curvature + 1 / depths_m[:, None])
 
 
-def residual_phase(parameters: Tensor, depths_m: Tensor, grid: PupilGrid) -> Tensor:
-    """Phase left after lens, source and sensor curvature cancel, (k, 3, n, n) [rad].
+def residual_phase(
+    parameters: Tensor, depths_m: Tensor, grid: PupilGrid, *, colour: int
+) -> Float[Tensor, "k n n"]:
+    """Phase left after lens, source and sensor curvature cancel, of one colour [rad].
 
     phi = k [ (n-1) h + (sqrt(r^2+z^2) - z) + (sqrt(r^2+d^2) - d) - (3 b^2 - b^3) r^4 / 8 z^3 ]  (2)
 
@@ -177,14 +188,14 @@ def residual_phase(parameters: Tensor, depths_m: Tensor, grid: PupilGrid) -> Ten
     -(4 (x.u)^2 + 2 x^2 u^2 - 4 x^2 x.u) / 8 z^3, bends rays that miss the axis; the last term of (2)
     bends the ray from u to x = b u by as much (b = ray_scale), so light arrives where it should.
     """
-    height = grid.shape.evaluate(parameters, grid.surface)
-    d = depths_m[:, None, None, None]
-    path = grid.radius2 / ((grid.radius2 + d**2).sqrt() + d)
-    beta = ray_scale(parameters, depths_m, grid)[..., None, None]
+    height = grid.shape.evaluate(parameters, grid.surface[colour])
+    r2 = grid.radius2[colour]
+    d = depths_m[:, None, None]
+    path = r2 / ((r2 + d**2).sqrt() + d)
+    beta = ray_scale(parameters, depths_m, grid)[:, colour, None, None]
     if float(beta.detach().abs().max()) > WIDE:
-        bend = (beta - 3) * beta**2 / (8 * grid.distance**3)
-        path = path + bend * grid.radius2**2
-    return (grid.glass * height + grid.fixed) + grid.wavenumber * path
+        path = path + (beta - 3) * beta**2 / (8 * grid.distance**3) * r2**2
+    return (grid.glass[colour] * height + grid.fixed[colour]) + grid.wavenumber[colour] * path
 
 
 @torch.no_grad()
@@ -196,15 +207,13 @@ def window_fill(
     Below 0.75 the PSF is right to 2e-3 on sensor pixels; at 1 and above light wraps round.
     """
     grid = pupil_grid(system, parameters.numel(), window, parameters.device, parameters.dtype)
-    phase = residual_phase(parameters, depths_m, grid)
-    inside = grid.amplitude != 0
     worst = []
-    for axis in (-1, -2):
-        both = inside.narrow(axis, 1, inside.shape[axis] - 1) & inside.narrow(
-            axis, 0, inside.shape[axis] - 1
-        )
-        worst.append((phase.diff(dim=axis).abs() * both).amax((1, 2, 3)))
-    return torch.maximum(*worst) / math.pi
+    for colour in range(3):
+        phase = residual_phase(parameters, depths_m, grid, colour=colour)
+        for axis, both in zip((-1, -2), grid.neighbours, strict=True):
+            steps = phase.diff(dim=axis).mul_(both[colour])
+            worst += [steps.amax((1, 2)), -steps.amin((1, 2))]
+    return torch.stack(worst).amax(0) / math.pi
 
 
 def coarse_window(system: OpticalSystem, count: int) -> int:
@@ -309,5 +318,8 @@ def psf_direct(
     check_lens(parameters, depths_m, system)
     window = window or choose_window(parameters, depths_m, system)
     grid = pupil_grid(system, parameters.numel(), window, parameters.device, parameters.dtype)
-    phase = residual_phase(parameters, depths_m, grid)
-    return _Diffraction.apply(phase, grid.amplitude, window, grid.samples_per_pixel)
+    colours = []
+    for colour, amplitude in enumerate(grid.amplitude):  # one at a time stays in the cache
+        phase = residual_phase(parameters, depths_m, grid, colour=colour)
+        colours.append(_Diffraction.apply(phase, amplitude, window, grid.samples_per_pixel))
+    return torch.stack(colours, dim=1)

@@ -218,10 +218,12 @@ def _excess(step: Requirement, row: Row) -> str | None:
                 f"above {step.leak_ratio:g}"
             )
     decile = row.get("worst_decile")
-    if step.worst_decile is not None and not (decile and decile["auc"] <= step.worst_decile):
-        size = share(decile["auc"]) if decile else "not measured"
+    if step.worst_decile is not None and not decile:
+        return f"{name}: too few pairs to measure the worst tenth of people"
+    if step.worst_decile is not None and not decile["auc"] <= step.worst_decile:
         return (
-            f"{name}: AUC of the worst tenth of people is {size}, above {share(step.worst_decile)}"
+            f"{name}: AUC of the worst tenth of people is {share(decile['auc'])}, above "
+            f"{share(step.worst_decile)} (chance alone reaches {share(decile['null_95'])})"
         )
     return _rank1_excess(step, row, name)
 

@@ -91,6 +91,11 @@ class OnnxRestorer:
         return srgb_to_linear(torch.from_numpy(found).clamp(0, 1))
 
 
+def load_restorer(path: Path) -> OnnxRestorer:
+    """The restorer in FILE.onnx."""
+    return OnnxRestorer(path)
+
+
 def generative(restorer: Restorer, name: str, *, samples: int = 1) -> RungFn:
     """The rung that attacks with a restorer; the score of a pair is the best of its samples.
 

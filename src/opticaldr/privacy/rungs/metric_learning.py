@@ -25,7 +25,7 @@ _DIMENSIONS = 128
 _TEMPERATURE = 0.1
 _SHARE = 1 / 3
 """Share of the tier's steps for each random start, so that two architectures fit the time."""
-_LEARNING_RATE = {"residual": 3e-3, "mixer": 1e-3}
+_LEARNING_RATE = 1e-3
 
 
 def metric_learning(lesson: Lesson, *, progress: OnProgress) -> Iterator[Attempt]:
@@ -48,7 +48,7 @@ def metric_learning(lesson: Lesson, *, progress: OnProgress) -> Iterator[Attempt
                 lambda: architecture(_DIMENSIONS),  # noqa: B023
                 loss,
                 steps=steps,
-                learning_rate=_LEARNING_RATE[name],
+                learning_rate=_LEARNING_RATE,
                 generator=arena.generator("A3", "metric learning", name, restart),
                 progress=lambda done, total: progress(what, done, total),  # noqa: B023
             )

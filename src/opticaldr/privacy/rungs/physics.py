@@ -47,7 +47,7 @@ LIGHT = 4.0
 BLIND_SCENES = 300
 """Records whose spectra the blind attacker averages."""
 GUESSES = tuple(np.geomspace(0.02, 1.5, 28).tolist())
-"""Widths of blurs that the blind attacker tries [face widths], 17 % apart."""
+"""Widths of blurs that the blind attacker tries first [face widths], 17 % apart."""
 OFF_AXIS = "off-axis: the camera gives one PSF for the whole field"
 
 
@@ -124,7 +124,10 @@ def _tricks(arena: Arena, prior: ScenePrior) -> Iterator[Trick]:
     facts = {"frames_of_star": STAR_FRAMES, "wrong_light": wrong_light(stolen, psf)}
     yield Trick("stolen PSF", arena, stolen, facts={**facts, "skipped": OFF_AXIS})
     guess = blind_blur(arena, prior)
-    facts = {"guess": guess.label, "wrong_light": wrong_light(guess.psf, psf)}
+    facts = {
+        "guess": f"{guess.shape} {guess.width:.3f}",
+        "wrong_light": wrong_light(guess.psf, psf),
+    }
     yield Trick("blind PSF", arena, guess.psf, facts=facts)
     for factor in (1 - WIDTH_ERROR, 1 + WIDTH_ERROR):
         wrong = trim(scale_psf(psf, factor), largest=2 * arena.scene_size - 1)
@@ -193,7 +196,11 @@ def blind_blur(arena: Arena, prior: ScenePrior) -> PlainBlur:
 
     shapes = ("gaussian", "disc")
     guesses = [PlainBlur(shape, width, size) for shape in shapes for width in GUESSES]
-    return min(guesses, key=misfit)
+    best = min(guesses, key=misfit)
+    for apart in (GUESSES[1] / GUESSES[0], 1.03):
+        near = (best.width * np.geomspace(1 / apart, apart, 11)).tolist()
+        best = min((replace(best, width=width) for width in near), key=misfit)
+    return best
 
 
 def wrong_light(found: Psf, true: Psf) -> float:

@@ -8,7 +8,6 @@ which had no part in the training, is the judge.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,10 +16,10 @@ from torch import Tensor, nn
 
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.privacy.arena import BATCH, Arena
-from opticaldr.privacy.deconvolution import scene_prior, wiener
 from opticaldr.privacy.evidence import Attempt, OnProgress
 from opticaldr.privacy.networks import UNet
 from opticaldr.privacy.rungs.distillation import agreement, is_trainable
+from opticaldr.privacy.rungs.known_psf import restorer_for
 from opticaldr.privacy.rungs.lesson import SIDE, Study, Teacher, shrink, study, teacher
 from opticaldr.privacy.rungs.training import draw, fit
 from opticaldr.privacy.verification import stretch_contrast
@@ -34,8 +33,8 @@ _IDENTITY_BATCH = 4
 """Pictures of each batch that the recogniser in the loss looks at, which is most of the cost."""
 _IDENTITY, _GRADIENT = 0.1, 0.5
 """Weights beside the mean absolute difference."""
-_DRAWS = 2
-_PRIOR_IMAGES = 256
+
+Clues = Callable[[Capture], Tensor]
 
 
 def restoration(arena: Arena, *, progress: OnProgress) -> Iterator[Attempt]:
@@ -43,7 +42,7 @@ def restoration(arena: Arena, *, progress: OnProgress) -> Iterator[Attempt]:
     dealt = study(arena)
     guide = training_recogniser(arena.judges)
     guided = guide and teacher(arena, dealt, guide, progress=progress)
-    clues = clue_maker(arena, dealt)
+    clues = clue_maker(arena)
     steps = max(1, round(_SHARE * arena.tier.steps))
     network = _train(arena, dealt, clues, guided, steps, progress)
     facts = {
@@ -105,32 +104,15 @@ def invention(arena: Arena, gallery: np.ndarray, probe: np.ndarray) -> dict[str,
 # --- training -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Clues:
-    """What the network sees of linear captures: (b, 3 or 6, SIDE, SIDE) in sRGB.
+def clue_maker(arena: Arena) -> Clues:
+    """Linear captures to what the network sees: (b, 3 or 6, SIDE, SIDE) in sRGB."""
+    restore = restorer_for(arena) if arena.camera.psf is not None else None
 
-    restore: the Wiener filter of the camera, None where no PSF describes it.
-    """
+    def clues(captures: Capture) -> Tensor:
+        pictures = [captures] + ([restore(captures)] if restore else [])
+        return torch.cat([linear_to_srgb(shrink(picture, SIDE)) for picture in pictures], dim=1)
 
-    restore: Callable[[Capture], Scene] | None
-
-    def __call__(self, captures: Capture) -> Tensor:
-        pictures = [captures] + ([self.restore(captures)] if self.restore else [])
-        return torch.cat([linear_to_srgb(shrink(p, SIDE)) for p in pictures], dim=1)
-
-
-def clue_maker(arena: Arena, dealt: Study) -> Clues:
-    """Clues of the camera, with a prior from some of the attacker's clean faces."""
-    camera = arena.camera
-    if camera.psf is None:
-        return Clues(None)
-    scenes = torch.cat([scene for _, scene in arena.scenes(dealt.learn[:_PRIOR_IMAGES])])
-    prior = scene_prior(scenes)
-    variance = float(camera.noise.std(prior.mean).square().mean())
-    psf, border = camera.psf, camera.optics.border
-    return Clues(
-        lambda captures: wiener(captures, psf, prior=prior, noise_variance=variance, border=border)
-    )
+    return clues
 
 
 def _train(
@@ -172,13 +154,12 @@ def _steps_between(pictures: Tensor) -> Tensor:
 
 
 def _examples(arena: Arena, dealt: Study, clues: Clues, progress: OnProgress) -> Tensor:
-    """(draws, n, channels + 3, SIDE, SIDE) float16: clues of new records, then the clean picture."""
+    """(1, n, channels + 3, SIDE, SIDE) float16: clues of each image, then the clean picture."""
     generator = arena.generator("A5", "examples")
     found = []
     for chosen, scene in arena.scenes(dealt.learn):
-        light = arena.camera.optics(scene)
+        record = arena.camera.capture(scene, generator=generator)
         clean = linear_to_srgb(shrink(scene, SIDE))
-        records = [arena.camera.noise.record(light, generator=generator) for _ in range(_DRAWS)]
-        found.append(torch.stack([torch.cat([clues(r), clean], dim=1).half() for r in records]))
+        found.append(torch.cat([clues(record), clean], dim=1).half()[None])
         progress("examples to restore", BATCH * (len(found) - 1) + len(chosen), len(dealt.learn))
     return torch.cat(found, dim=1)

@@ -60,7 +60,7 @@ def traits(arena: Arena, *, progress: OnProgress) -> Iterator[TraitReading]:
     spread = np.linspace(0, len(arena.attacker) - 1, min(LEARNT, len(arena.attacker)))
     chosen = arena.attacker[np.unique(spread.round().astype(int))]
     learn = _look(arena, chosen, head, filters, "S learn", progress)
-    test = _look(arena, _test_images(arena), head, filters, "S test", progress)
+    test = _look(arena, probe_images(arena), head, filters, "S test", progress)
     codes = np.unique(test.people, return_inverse=True)[1]
     for trait, classes, taught, truth in _labels(arena.faces, learn, test):
         known, asked = taught >= 0, truth >= 0
@@ -145,7 +145,7 @@ def _views(
     return views | ({f"naive, {judge.name}": embedded(judge, record)} if recognise else {})
 
 
-def _test_images(arena: Arena) -> np.ndarray:
+def probe_images(arena: Arena) -> np.ndarray:
     """The first images of each test person."""
     seen: dict[str, int] = {}
     chosen = []

@@ -54,7 +54,7 @@ class _Curve:
 def video(arena: Arena, *, progress: OnProgress) -> Iterator[Attempt]:
     """Every n of the tier with the first judge; the others see the strongest mean of all frames."""
     judge, *others = arena.judges
-    images, frames = arena.test.images, tuple(sorted(arena.tier.frames))
+    images, frames = arena.test.images, tuple(sorted({1, *arena.tier.frames}))
     last, clean = frames[-1], arena.embed(judge, images)
 
     filters = filters_for(arena, StillHead(arena.camera, frames), judge=judge)
