@@ -68,6 +68,17 @@ def test_lfw_roles_share_nobody(tmp_path):
     assert found.sessions_disjoint is None
 
 
+def test_roles_in_the_whole_of_lfw(shared_data):
+    """Sizes of the standard tier: enough people with four pictures, and an attacker beside them."""
+    spec = f"lfw={shared_data / 'lfw' / 'lfw_aligned160.tar'}"
+    found = opened(spec, Sizes(people=500, photos=4, nonmated=20_000, attacker_images=4000))
+    tested, taught = people(found, found.test.images), people(found, found.attacker)
+    assert (len(tested), len(found.test.images), len(found.attacker)) == (500, 2000, 4000)
+    assert not tested & taught
+    assert (found.test.same.sum(), (~found.test.same).sum()) == (3000, 20_000)
+    assert found.lens_people == 5749 - 4281  # everyone outside View 2
+
+
 def test_the_choice_depends_on_the_seed_alone(tmp_path):
     spec = lfw(tmp_path, IMAGES, ("Ann", "Bo", "Cy", "Di", "Ed", "Flo"))
     first, again = opened(spec), opened(spec)

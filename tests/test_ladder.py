@@ -135,8 +135,17 @@ def test_an_attack_that_cannot_break_the_weak_lens_is_void(ladder):
 def test_identification_must_beat_chance_five_times(ladder):
     (row,) = rows_of(ladder, "A9")  # all six control people named where chance is 1 in 6
     assert row["controls"]["positive"] == row["controls"]["negative"] == "pass"
-    assert controls.positive([{"rank1": 0.4, "chance": 0.1}]) == "fail"
-    assert controls.positive([{"rank1": 0.5, "chance": 0.1}]) == "pass"
+    assert controls.positive({0.25: [{"rank1": 0.4, "chance": 0.1}]}) == "fail"
+    assert controls.positive({0.25: [{"rank1": 0.5, "chance": 0.1}]}) == "pass"
+
+
+def test_only_weak_lenses_count_for_the_positive_control():
+    broken, unbroken = [{"auc": 0.95}, {"auc": 0.4}], [{"auc": 0.9}]
+    assert controls.positive({0.25: unbroken, 0.5: broken}) == "fail"
+    assert controls.positive({0.25: broken, 0.5: unbroken}) == "pass"
+    assert controls.positive({0.1: broken, 0.25: unbroken}) == "pass"
+    naive, others = controls.strengths("A1", TIER), controls.strengths("A4", TIER)
+    assert (min(naive), min(others)) == (0.1, 0.25)  # A1 alone may do with a tenth
 
 
 def test_an_attack_that_knows_the_names_fails_the_negative_control(arena, tmp_path):
@@ -252,8 +261,8 @@ def test_a_stopped_attack_goes_on_to_the_same_numbers(stop_at, ladder, arena, tm
         arena, counting(RUNGS, calls), ledger=ledger_for(arena, folder), progress=silent
     )
     assert resumed == ladder
-    # four rungs at three strengths, A9 on wrong names; only the stopped unit runs twice
-    assert len(calls) == 13 + 1
+    # four rungs at three strengths, A1 at a tenth too, A9 on wrong names; the stopped unit twice
+    assert len(calls) == 14 + 1
     first = pq.read_table(tmp_path / "A1-50.scores.parquet")
     assert pq.read_table(folder / "A1-50.scores.parquet").equals(first)
 

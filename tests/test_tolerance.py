@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from opticaldr.cli.app import app
-from opticaldr.optics.manufacture import Draw, Errors, built, draw, sag_noise
+from opticaldr.optics.manufacture import Draw, Errors, built, draw, extremes, sag_noise
 from opticaldr.optics.off_axis import Sag, psf_off_axis
 from opticaldr.optics.system import OpticalSystem, focus_coefficient_um, focused_depth_m
 from opticaldr.optics.tolerance import run_tolerance

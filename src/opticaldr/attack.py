@@ -32,11 +32,11 @@ from opticaldr.experiment import (
     untrained_targets,
     update_attacks,
 )
-from opticaldr.privacy.arena import Arena
+from opticaldr.privacy.arena import Arena, RungFn
 from opticaldr.privacy.cameras import CameraUnderAttack
 from opticaldr.privacy.card import build_card
 from opticaldr.privacy.certify import certify
-from opticaldr.privacy.evidence import OnProgress, RungFn
+from opticaldr.privacy.evidence import OnProgress
 from opticaldr.privacy.ladder import RUNGS, Ladder, climb, open_rungs
 from opticaldr.privacy.ledger import Ledger, open_ledger, settings_of
 from opticaldr.privacy.rungs.generative import generative, load_restorer

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from opticaldr.data.faceset import FaceSet
 from opticaldr.data.pairs import Pairs, all_pairs
 from opticaldr.optics.colour import linear_to_srgb
 from opticaldr.privacy.cameras import CameraUnderAttack
-from opticaldr.privacy.evidence import Attempt, RungName
+from opticaldr.privacy.evidence import Attempt, Finding, OnProgress, RungName
 from opticaldr.privacy.tiers import Tier
 from opticaldr.privacy.verification import attack_embedding, scene_of
 from opticaldr.seeds import generator_for
@@ -170,3 +171,9 @@ class Arena:
         )]  # fmt: skip
         pairs = Pairs(self.test.first[kept], self.test.second[kept], self.test.same[kept])
         return replace(self, camera=camera, test=pairs)
+
+
+class RungFn(Protocol):
+    """One rung: attacks arena.camera, yields findings; draws only from arena.generator(...)."""
+
+    def __call__(self, arena: Arena, *, progress: OnProgress) -> Iterable[Finding]: ...

@@ -24,7 +24,11 @@ from opticaldr.privacy.statistics import Scores
 from opticaldr.privacy.tiers import Tier
 
 CONTROL_STRENGTH = 0.25
-"""The strength that a rung must break; the others show how its success falls off."""
+"""Share of the blur that a rung must break."""
+NAIVE_STRENGTH = 0.1
+"""What counts for A1 as well: it adapts to no blur, so a quarter of a very strong lens may stop it
+without its being broken (LFW, dlib: a defocus disc of one face width, AUC .73 at a quarter of it
+and .98 at a tenth). Every other rung must break a quarter."""
 POSITIVE_AUC = 0.9
 POSITIVE_RANK1 = 5.0
 """Closed-set identification must reach this multiple of chance instead of an AUC."""
@@ -32,9 +36,10 @@ POSITIVE_RANK1 = 5.0
 Outcome = Literal["pass", "fail"]
 
 
-def strengths(tier: Tier) -> tuple[float, ...]:
-    """Weaker lenses on which each rung runs again."""
-    return (CONTROL_STRENGTH, 0.5, 0.75) if tier.name == "publication" else (CONTROL_STRENGTH, 0.5)
+def strengths(rung: str, tier: Tier) -> tuple[float, ...]:
+    """Weaker lenses on which a rung runs again: controls, and points of AUC against strength."""
+    control = (NAIVE_STRENGTH, CONTROL_STRENGTH) if rung == "A1" else (CONTROL_STRENGTH,)
+    return (*control, 0.5, 0.75) if tier.name == "publication" else (*control, 0.5)
 
 
 def weak_rows(findings: Iterable[Finding], pairs: Pairs) -> list[Row]:
@@ -57,13 +62,15 @@ def plain_auc(scores: np.ndarray, pairs: Pairs) -> float:
     return statistics.value(statistics.auc, Scores(mated, nonmated, *nobody))
 
 
-def positive(weak: Sequence[Row]) -> Outcome:
-    """Whether any variant broke the lens at CONTROL_STRENGTH."""
+def positive(weak: Mapping[float, Sequence[Row]]) -> Outcome:
+    """Whether any variant broke the lens at CONTROL_STRENGTH or below; rows by strength."""
     broken = (
         row["auc"] > POSITIVE_AUC
         if "auc" in row
         else row["rank1"] >= POSITIVE_RANK1 * row["chance"]
-        for row in weak
+        for strength, rows in weak.items()
+        if strength <= CONTROL_STRENGTH
+        for row in rows
     )
     return "pass" if any(broken) else "fail"
 

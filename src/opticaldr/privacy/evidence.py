@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from opticaldr.privacy.arena import Arena
 
 RungName = Literal["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "S"]
 
@@ -72,9 +69,3 @@ class TraitReading:
 
 
 Finding = Attempt | Identification | TraitReading
-
-
-class RungFn(Protocol):
-    """One rung: attacks arena.camera, yields findings; draws only from arena.generator(...)."""
-
-    def __call__(self, arena: Arena, *, progress: OnProgress) -> Iterable[Finding]: ...

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
 from opticaldr.privacy import controls
-from opticaldr.privacy.arena import Arena
-from opticaldr.privacy.evidence import Attempt, Finding, Identification, OnProgress, RungFn
+from opticaldr.privacy.arena import Arena, RungFn
+from opticaldr.privacy.evidence import Attempt, Finding, Identification, OnProgress
 from opticaldr.privacy.ledger import Ledger, Row
 from opticaldr.privacy.measure import measure, measure_identification, measure_trait
 
@@ -65,17 +65,18 @@ def climb(
 
     progress: called with ("ladder", units done, units in all), and for the steps of a unit.
     """
-    weaker = controls.strengths(arena.tier)
-    weak_arenas = {
-        factor: arena.against(arena.camera.at_strength(factor), people=arena.tier.control_people)
-        for factor in weaker
+    tier = arena.tier
+    weaker = {name: controls.strengths(name, tier) for name in rungs if name not in UNGRADED}
+    weak_arenas = {  # one for all rungs: a camera keeps its point spread function
+        strength: _weaker(arena, strength)
+        for strength in {strength for each in weaker.values() for strength in each}
     }
     ledger.keep_pairs("pairs", arena)
-    ledger.keep_pairs("control_pairs", weak_arenas[weaker[0]])
+    if weak_arenas:  # all have the same pairs
+        ledger.keep_pairs("control_pairs", next(iter(weak_arenas.values())))
     common = {"clean": controls.clean_ceiling, "thumbnails": controls.thumbnails}
-    total = len(common) + sum(
-        1 + (name not in UNGRADED) * len(weaker) + (name in IDENTIFYING) for name in rungs
-    )
+    total = len(common) + len(rungs) + sum(map(len, weaker.values()))
+    total += sum(name in IDENTIFYING for name in rungs)
     units = iter(range(1, total + 1))
 
     def unit(key: str, rung: RungFn, where: Arena, strength: float = 1.0) -> list[Row]:
@@ -99,8 +100,8 @@ def climb(
         if name in IDENTIFYING:
             permuted = unit(f"{name}-permuted", rung, controls.permuted_people(arena))
         weak = {
-            strength: unit(f"{name}-{round(100 * strength)}", rung, there, strength)
-            for strength, there in weak_arenas.items()
+            strength: unit(f"{name}-{round(100 * strength)}", rung, weak_arenas[strength], strength)
+            for strength in weaker[name]
         }
         rows += [_with_controls(row, weak, permuted) for row in found]
     return Ladder(
@@ -109,6 +110,12 @@ def climb(
         ceiling={row["facts"]["recogniser"]: row["auc"] for row in clean},
         untested=tuple(untested),
     )
+
+
+def _weaker(arena: Arena, strength: float) -> Arena:
+    """The arena of a control: fewer people, and no second try, which makes it no easier to pass."""
+    there = arena.against(arena.camera.at_strength(strength), people=arena.tier.control_people)
+    return replace(there, tier=replace(arena.tier, restarts=1))
 
 
 def _work(
@@ -145,7 +152,7 @@ def _with_controls(row: Row, weak: Mapping[float, Sequence[Row]], permuted: Sequ
     """The row, the outcome of its controls, and how far this variant got on weaker lenses."""
     outcome: Row = {
         "negative": controls.negative(row, permuted),
-        "positive": controls.positive(weak[controls.CONTROL_STRENGTH]),
+        "positive": controls.positive(weak),
     }
     for strength, others in weak.items():
         same = (o for o in others if (o["variant"], o["frames"]) == (row["variant"], row["frames"]))

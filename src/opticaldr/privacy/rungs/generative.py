@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
-from opticaldr.privacy.arena import Arena
-from opticaldr.privacy.evidence import Attempt, OnProgress, RungFn
+from opticaldr.privacy.arena import Arena, RungFn
+from opticaldr.privacy.evidence import Attempt, OnProgress
 from opticaldr.privacy.rungs.restoration import invention
 from opticaldr.types import Capture, InputError, Scene
 
