@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from scipy.stats import norm
 
 from opticaldr.data.pairs import Pairs, all_pairs
 from opticaldr.privacy import statistics
@@ -26,19 +27,24 @@ from opticaldr.privacy.tiers import Tier
 CONTROL_STRENGTH = 0.25
 """Share of the blur that a rung must break."""
 NAIVE_STRENGTH = 0.1
-"""What counts for A1 as well: it adapts to no blur, so a quarter of a very strong lens may stop it
-without its being broken (LFW, dlib: a defocus disc of one face width, AUC .73 at a quarter of it
-and .98 at a tenth). Every other rung must break a quarter."""
+"""What counts for UNADAPTED rungs as well: an off-the-shelf recogniser adapts to no blur, so a
+quarter of a very strong lens may stop it without its being broken (LFW, dlib, a defocus disc of one
+face width: A1 .73 at a quarter of it and .98 at a tenth). Every other rung must break a quarter."""
+UNADAPTED = ("A1", "A2")
 POSITIVE_AUC = 0.9
 POSITIVE_RANK1 = 5.0
 """Closed-set identification must reach this multiple of chance instead of an AUC."""
+
+NEGATIVE_STRETCH = norm.isf(0.0005) / norm.isf(0.025)
+"""Widens a 95 % interval to 99.9 %: a card has dozens of variants, and at 95 % one healthy attack in
+twenty would be thrown away."""
 
 Outcome = Literal["pass", "fail"]
 
 
 def strengths(rung: str, tier: Tier) -> tuple[float, ...]:
     """Weaker lenses on which a rung runs again: controls, and points of AUC against strength."""
-    control = (NAIVE_STRENGTH, CONTROL_STRENGTH) if rung == "A1" else (CONTROL_STRENGTH,)
+    control = (NAIVE_STRENGTH, CONTROL_STRENGTH) if rung in UNADAPTED else (CONTROL_STRENGTH,)
     return (*control, 0.5, 0.75) if tier.name == "publication" else (*control, 0.5)
 
 
@@ -83,7 +89,8 @@ def negative(row: Row, permuted: Sequence[Row] = ()) -> Outcome:
     """
     if "permuted_auc" in row:
         low, high = row["permuted_auc"]["ci95"]
-        return "pass" if low <= 0.5 <= high else "fail"
+        off_centre, reach = abs((low + high) / 2 - 0.5), (high - low) / 2
+        return "pass" if off_centre <= NEGATIVE_STRETCH * reach else "fail"
     found = [other["rank1"] for other in permuted]
     return "pass" if found and all(r["ci95"][0] <= r["chance"] for r in found) else "fail"
 

@@ -172,7 +172,7 @@ def corrected_lower(row: Row, attempts: int) -> float:
     """Lower limit of max(AUC, 1 - AUC) that holds for the best of so many attempts together.
 
     Bonferroni: the one-sided 95 % distance is stretched to the level .05 / attempts, as for a
-    normal estimate. It is never narrower than a max-statistic permutation test would make it.
+    normal estimate; it holds however the attempts depend on each other.
     """
     value, lower = row["auc_free"]["value"], row["auc_free"]["lower95"]
     stretch = norm.isf(0.05 / max(attempts, 1)) / norm.isf(0.05)
