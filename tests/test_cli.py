@@ -620,7 +620,11 @@ def test_an_attack_updates_the_tables_of_its_run(
     ]
     assert len({row["clean_auc"]["value"] for row in rows}) == 1  # the same pairs for every lens
     assert len({row["pair_sha256"] for row in rows}) == 1
-    other = opticaldr("attack", "--lens", run_folder, "--rungs", "A1", "--seed", "1")
+    before = read_json(run_folder / "results.json")
+    elsewhere = ["attack", "--lens", "none", "--rungs", "A1", "--out", run_folder]
+    assert opticaldr(*elsewhere).code == 0
+    assert read_json(run_folder / "results.json") == before  # it tells of the run's own lens only
+    other = opticaldr(*elsewhere, "--seed", "1")
     assert "because these changed: " in " ".join(other.out.split())
     assert "seed" in other.out
 

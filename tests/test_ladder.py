@@ -145,7 +145,7 @@ def test_only_weak_lenses_count_for_the_positive_control():
     assert controls.positive({0.25: broken, 0.5: unbroken}) == "pass"
     assert controls.positive({0.1: broken, 0.25: unbroken}) == "pass"
     naive, others = controls.strengths("A1", TIER), controls.strengths("A4", TIER)
-    assert (min(naive), min(others)) == (0.1, 0.25)  # A1 alone may do with a tenth
+    assert (min(naive), min(others)) == (0.1, 0.25)
 
 
 def test_an_attack_that_knows_the_names_fails_the_negative_control(arena, tmp_path):
@@ -177,7 +177,7 @@ def test_ceiling_and_thumbnails_stand_beside_the_rungs(ladder):
 def test_labels_found_in_permuted_scores_fail_the_negative_control():
     row = {"rung": "A1", "permuted_auc": {"value": 0.6, "ci95": [0.55, 0.65], "n": 9}}
     assert controls.negative(row) == "fail"
-    row["permuted_auc"]["ci95"] = [0.49, 0.65]
+    row["permuted_auc"]["ci95"] = [0.505, 0.565]  # misses .5 at 95 %, as one in twenty does
     assert controls.negative(row) == "pass"
 
 
@@ -261,8 +261,8 @@ def test_a_stopped_attack_goes_on_to_the_same_numbers(stop_at, ladder, arena, tm
         arena, counting(RUNGS, calls), ledger=ledger_for(arena, folder), progress=silent
     )
     assert resumed == ladder
-    # four rungs at three strengths, A1 at a tenth too, A9 on wrong names; the stopped unit twice
-    assert len(calls) == 14 + 1
+    # four rungs at three strengths, A1 and A2 at a tenth too, A9 on wrong names; one unit twice
+    assert len(calls) == 15 + 1
     first = pq.read_table(tmp_path / "A1-50.scores.parquet")
     assert pq.read_table(folder / "A1-50.scores.parquet").equals(first)
 

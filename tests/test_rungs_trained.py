@@ -125,7 +125,7 @@ def arena(faces: FaceSet) -> Arena:
 
 @pytest.fixture(scope="module")
 def lesson(arena: Arena) -> Lesson:
-    return prepare(arena, progress=quiet)
+    return prepare(arena, "A3", draws=3, progress=quiet)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_discriminants_ignore_what_varies_within_people() -> None:
     plain = features / np.linalg.norm(features, axis=1, keepdims=True)
     found = [roc_auc_score(same, (x @ x.T)[first, second]) for x in (rows, plain)]
     assert np.linalg.norm(rows, axis=1) == pytest.approx(1)
-    assert found[0] > found[1] + 0.15  # .94 and .67 here; the quiet axes alone have d' above 2
+    assert found[0] > found[1] + 0.15  # a wide berth, see below
 
 
 def test_discriminants_need_somebody_with_two_images() -> None:
@@ -247,8 +247,8 @@ def test_every_retrained_attacker_beats_chance_and_the_best_the_naive_one(
         assert figure.ci95[0] > 0.5, f"{name}: {figure}"
     for number in (0, 1):
         plain = naive(arena, number)
-        # measured: naive .61, ridge .96, student .84; a third of the way is a wide berth
-        assert found[f"ridge, eye{number}"] > plain + 0.1
+        # measured: naive .78 and .74, ridge .91 and .89, student .92 and .90
+        assert found[f"ridge, eye{number}"] > plain + 0.08
         assert found[f"student, eye{number}"] > plain + 0.05
 
 
@@ -269,7 +269,7 @@ def test_one_seed_gives_one_result(arena: Arena, faces: FaceSet) -> None:
     torch.manual_seed(2)  # the global generator has no say
     again = [attempt.scores for attempt in adaptive(short, progress=quiet)]
     other = next(iter(linear(
-        prepare(dataclasses.replace(short, seed=1), progress=quiet), progress=quiet
+        prepare(dataclasses.replace(short, seed=1), "A3", draws=3, progress=quiet), progress=quiet
     ))).scores  # fmt: skip
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0], other)
@@ -278,18 +278,24 @@ def test_one_seed_gives_one_result(arena: Arena, faces: FaceSet) -> None:
 # A5
 
 
-def test_restored_faces_are_recognised_better_by_a_judge_that_did_not_train(arena: Arena) -> None:
-    (attempt,) = restoration(arena, progress=quiet)
-    assert attempt.variant == "u-net, eye1"
-    assert "identity by eye0" in attempt.facts["loss"]
-    assert area(arena, attempt) > naive(arena, 1) + 0.05  # measured: .84 against .61
+def test_restored_faces_are_recognised_better_by_a_judge_that_did_not_train(
+    arena: Arena,
+) -> None:
+    restored, *students = restoration(arena, progress=quiet)
+    assert restored.variant == "u-net, eye1"
+    assert "identity by eye0" in restored.facts["loss"]
+    assert area(arena, restored) > naive(arena, 1) + 0.05  # measured: .91 against .74
     blurred = [
         value
         for _, scene in arena.scenes(arena.test.images)
         for value in a5.psnr(arena.camera.optics(scene), scene)
     ]
-    assert attempt.facts["psnr_db"] > np.mean(blurred) + 3
-    assert attempt.facts["own_picture_auc"] > 0.6
+    assert restored.facts["psnr_db"] > np.mean(blurred) + 3
+    assert restored.facts["own_picture_auc"] > 0.6
+    assert [attempt.variant for attempt in students] == [
+        f"student, eye{n}{also}" for n in (0, 1) for also in ("", ", both captured")
+    ]
+    assert area(arena, students[0]) > naive(arena) + 0.05  # measured: MEASURE
 
 
 def test_a_single_recogniser_judges_and_does_not_train(faces: FaceSet) -> None:

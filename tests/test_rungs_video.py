@@ -189,9 +189,10 @@ def test_a_convolution_looks_the_same_whether_the_head_moves_or_not() -> None:
     scene = scenes(4, SIZE)
     (still,) = StillHead(camera, (400,))(scene, torch.Generator().manual_seed(0))
     (moved,) = MovingHead(camera, (400,), 4)(scene, torch.Generator().manual_seed(1))
-    inner = (..., slice(6, -6), slice(6, -6))
-    # two independent means: 0.01 sqrt(2 / 400) = 7e-4, and what the kink of the edge adds
-    assert (moved - still)[inner].std() < 1.2e-3
+    # two independent means: 0.01 sqrt(2 / 400) = 7e-4, and the ringing of the edge
+    assert (moved - still).std() < 1.2e-3
+    # the outermost rows come from the frames that saw them, not from mirror images
+    assert (moved - still)[..., :2, :].std() < 2e-3
 
 
 def test_every_frame_of_a_take_is_counted_once() -> None:
@@ -200,8 +201,9 @@ def test_every_frame_of_a_take_is_counted_once() -> None:
     for take in (1, 3, 50):  # fewer and more frames than places
         (mean,) = MovingHead(camera, (take,), 4)(scene, torch.Generator().manual_seed(0))
         assert float(mean.mean()) == pytest.approx(0.5, abs=1e-3)
-        # 12,288 samples give the standard deviation to 0.6 %; the shift keeps white noise white
-        assert float(mean.std()) == pytest.approx(0.02 / take**0.5, rel=0.05)
+        # 7,000 samples give the standard deviation to 1 %; the shift keeps white noise white, and
+        # fewer frames see the edge
+        assert float(mean[..., 8:-8, 8:-8].std()) == pytest.approx(0.02 / take**0.5, rel=0.05)
 
 
 # A7

@@ -177,6 +177,14 @@ def test_impossible_runs_are_refused():
         run(Errors(), draws=0)
     with pytest.raises(InputError, match="sag_length_m of at least"):
         run(Errors(sag_length_m=1e-7), draws=1)
+    for name, size in (
+        ("wavelength_m", 900e-9),
+        ("sensor_m", 0.04),
+        ("depth", 1.0),
+        ("index", 0.9),
+    ):
+        with pytest.raises(InputError, match=f"Expected an error {name} below"):
+            run(replace(NONE, **{name: size}))
     with pytest.raises(InputError, match="depths above 0 m"):
         run_tolerance(sag(), torch.tensor([0.0]), SYSTEM, errors=NONE, draws=1, seed=0, noise=0.01)
 

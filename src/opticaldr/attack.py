@@ -41,7 +41,7 @@ from opticaldr.privacy.ladder import RUNGS, Ladder, climb, open_rungs
 from opticaldr.privacy.ledger import Ledger, open_ledger, settings_of
 from opticaldr.privacy.rungs.generative import generative, load_restorer
 from opticaldr.privacy.tiers import TIERS, Tier
-from opticaldr.results import write_json
+from opticaldr.results import read_json, write_json
 from opticaldr.types import InputError, Recogniser
 
 CERTIFIED_IMAGES = 2000
@@ -138,7 +138,7 @@ def attack_lens(
     )
     write_json(folder / "privacy_card.json", card)
     page = write_card_page(card, folder, **drawings(card, arena, ledger))
-    if (folder / "config.toml").exists():
+    if (folder / "config.toml").exists() and Path(lens).resolve() == folder.resolve():
         _update_run(folder, lens, arena, ladder, on_progress)
     return AttackReport(card, page, ledger.changed)
 
@@ -264,8 +264,13 @@ def _update_run(
         depth_m=camera.depth_m or ATTACK_DEPTH_M,
         on_progress=on_progress,
     )
-    synthetic, sha256 = arena.faces.synthetic, camera.sha256
-    update_attacks(run, rows, synthetic=synthetic, seed=arena.seed, sha256=sha256)
+    update_attacks(
+        run,
+        rows,
+        synthetic=arena.faces.synthetic,
+        seed=arena.seed,
+        sha256=read_json(run / "lens.json")["sha256"],
+    )
 
 
 def _result_rows(ladder: Ladder, judge: str, arena: Arena, lens: str) -> list[dict[str, Any]]:

@@ -22,17 +22,16 @@ def attack_table(rows: list[dict]) -> Table:
 
 def ladder_table(card: dict) -> Table:
     """One line for each rung of a privacy card: its strongest valid attempt."""
-    table = Table("rung", "strongest attempt", "frames", "AUC", "leak 1e-3", "rank-1", "verdict")
+    table = Table("rung", "verdict", "AUC", "rank-1", "frames", "strongest attempt")
     for line in card["ladder"]:
-        leak, rank1 = line.get("leak_ratio_1e-3"), line.get("rank1")
+        rank1 = line.get("rank1")
         table.add_row(
             line["rung"],
-            line.get("variant") or "",
-            f"{line['frames']:,}" if line.get("frames") else "",
+            line["verdict"].partition(":")[0],
             _figure(line["auc"], 3) if line.get("auc") else "",
-            f"{leak['value']:.1f}" if leak else "",
             f"{100 * rank1['value']:.0f} % of {rank1['cohort']}" if rank1 else "",
-            line["verdict"],
+            f"{line['frames']:,}" if line.get("frames") else "",
+            line.get("variant") or "",
         )
     return table
 

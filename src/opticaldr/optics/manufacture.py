@@ -55,6 +55,25 @@ class Errors:
             )
 
 
+def check_sizes(errors: Errors, system: OpticalSystem) -> None:
+    """InputError for an error as large as what it changes: no camera is left then."""
+    whole = {
+        "sag_scale": 1.0,
+        "tilt_rad": 0.5,
+        "decentre_m": system.aperture_radius_m,
+        "index": min(system.indices) - 1,
+        "sensor_m": system.sensor_distance_m,
+        "depth": 1.0,
+        "wavelength_m": min(system.wavelengths_m),
+    }
+    for name, limit in whole.items():
+        if getattr(errors, name) >= limit:
+            raise InputError(
+                f"Expected an error {name} below {limit:.3g}, beyond which no camera is left, found "
+                f"{getattr(errors, name):.3g}; give the size of an error."
+            )
+
+
 @dataclass(frozen=True)
 class Draw:
     """One camera as built, relative to the drawing; units as in Errors.

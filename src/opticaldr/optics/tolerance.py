@@ -24,7 +24,15 @@ from opticaldr.optics.bands import (
     signal_to_noise,
 )
 from opticaldr.optics.geometry import FaceGeometry
-from opticaldr.optics.manufacture import Camera, Draw, Errors, built, draw, extremes
+from opticaldr.optics.manufacture import (
+    Camera,
+    Draw,
+    Errors,
+    built,
+    check_sizes,
+    draw,
+    extremes,
+)
 from opticaldr.optics.off_axis import Sag, widen
 from opticaldr.optics.system import OpticalSystem
 from opticaldr.types import InputError, Psf
@@ -112,6 +120,7 @@ def run_tolerance(
     """
     if draws < 1:
         raise InputError(f"Expected at least 1 draw, found {draws}; give --draws 100.")
+    check_sizes(errors, system)
     alone = extremes(errors)
     total, done = draws + sum(map(len, alone.values())), 0
 

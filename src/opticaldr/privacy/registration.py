@@ -22,6 +22,8 @@ Offsets = Float[Tensor, "b 2"]
 SWAY = 0.025
 """Root mean square motion of a talking head per axis, in face widths: 4 mm."""
 
+_UNSEEN = 1e-6
+"""Weight of mirrored pixels in the mean: they count where no frame has seen more."""
 _LEVELS, _STEPS = 3, 5
 """Sizes, each half the one before, and Gauss-Newton steps at each: 4 px of motion are 1 px at the
 smallest."""
@@ -64,19 +66,31 @@ class MovingHead:
         )
         still = None if self.camera.psf is None else self.camera.optics(scene)
         totals = [torch.zeros_like(scene) for _ in self.takes]
+        weights = [torch.zeros_like(scene[:, :1]) for _ in self.takes]
         for place in range(self.positions):
-            light = self._light(scene, still, path[:, place])
-            for total, take in zip(totals, self.takes, strict=True):
+            offsets = path[:, place]
+            light, seen = self._light(scene, still, offsets), _covered(scene, offsets)
+            for total, weight, take in zip(totals, weights, self.takes, strict=True):
                 frames = take // self.positions + (place < take % self.positions)
                 if frames:
                     record = self.camera.noise.record(light, generator=generator, frames=frames)
-                    total += shift(record, -path[:, place]) * (frames / take)
-        return totals
+                    share = frames * (seen + _UNSEEN)
+                    total += share * shift(record, -offsets)
+                    weight += share
+        return [total / weight for total, weight in zip(totals, weights, strict=True)]
 
     def _light(self, scene: Scene, still: Irradiance | None, offsets: Offsets) -> Irradiance:
         if still is not None:  # a convolution commutes with motion, borders apart
             return shift(still, offsets)
         return self.camera.optics(shift(scene, offsets).clamp(0, 1))
+
+
+def _covered(scene: Scene, offsets: Offsets) -> Float[Tensor, "b 1 s s"]:
+    """1 where a frame in register shows what it recorded, 0 where it had left the sensor."""
+    size = scene.shape[-1]
+    at = torch.arange(size) + offsets[..., None]  # (b, 2, s): where each pixel stood
+    inside = ((at >= 0) & (at <= size - 1)).to(scene)
+    return inside[:, None, 0, :, None] * inside[:, None, 1, None, :]
 
 
 def sway_px(scene_size: int) -> float:

@@ -19,7 +19,7 @@ from opticaldr.privacy.rungs.metric_learning import metric_learning
 
 def adaptive(arena: Arena, *, progress: OnProgress) -> Iterator[Attempt]:
     """All retrained attackers on arena.camera."""
-    lesson = prepare(arena, progress=progress)
+    lesson = prepare(arena, "A3", draws=3, progress=progress)
     yield from linear(lesson, progress=progress)
     yield from metric_learning(lesson, progress=progress)
     yield from distillation(lesson, progress=progress)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from opticaldr.privacy.evidence import Attempt, OnProgress
+from opticaldr.privacy.evidence import Attempt, OnProgress, RungName
 from opticaldr.privacy.networks import ResidualNet
 from opticaldr.privacy.rungs.lesson import Lesson, as_photo, unit
 from opticaldr.privacy.rungs.training import BATCH, contrast, draw, embed, fit
@@ -33,7 +34,7 @@ _TUNED_BATCH, _TUNED_RATE = 32, 3e-4
 
 def distillation(lesson: Lesson, *, progress: OnProgress) -> Iterator[Attempt]:
     """Students from scratch for every recogniser, and a fine-tuned copy of one of them."""
-    yield from _students(lesson, progress)
+    yield from students(lesson, "A3", "student", share=_STUDENT, progress=progress)
     yield from _fine_tuned(lesson, progress)
 
 
@@ -44,11 +45,18 @@ def agreement(found: Tensor, wanted: Tensor) -> Tensor:
     return near + _CONTRAST * contrast(found, wanted, temperature=_TEMPERATURE)
 
 
-def _students(lesson: Lesson, progress: OnProgress) -> Iterator[Attempt]:
+def students(
+    lesson: Lesson, rung: RungName, variant: str, *, share: float, progress: OnProgress
+) -> Iterator[Attempt]:
+    """Probe through the students against clean galleries of each teacher, and against captured ones.
+
+    Args:
+        share: of the tier's steps, for each random start.
+    """
     arena, teachers = lesson.arena, lesson.teachers
     widths = [teacher.learn.shape[1] for teacher in teachers]
     wanted = [torch.from_numpy(teacher.learn).float() for teacher in teachers]
-    steps = max(1, round(_STUDENT * arena.tier.steps))
+    steps = max(1, round(share * arena.tier.steps))
 
     def loss(network: nn.Module, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(wanted[0]), (BATCH,), generator=generator)
@@ -58,15 +66,14 @@ def _students(lesson: Lesson, progress: OnProgress) -> Iterator[Attempt]:
 
     networks = []
     for restart in range(arena.tier.restarts):
-        what = f"student, start {restart + 1}"
         networks.append(
             fit(
-                lambda: ResidualNet(sum(widths)),
+                partial(ResidualNet, sum(widths), channels=lesson.learn.shape[2]),
                 loss,
                 steps=steps,
                 learning_rate=_LEARNING_RATE,
-                generator=arena.generator("A3", "student", restart),
-                progress=lambda done, total: progress(what, done, total),  # noqa: B023
+                generator=arena.generator(rung, variant, restart),
+                progress=partial(progress, f"{variant}, start {restart + 1}"),
             )
         )
     tune = [_answers(network, lesson.tune[0], widths) for network in networks]
@@ -76,9 +83,9 @@ def _students(lesson: Lesson, progress: OnProgress) -> Iterator[Attempt]:
         facts = {"steps": steps, "validation_auc_each": [round(auc, 4) for auc in each]}
         facts |= lesson.study.facts
         rows = unit(sum(found[number] for found in test))
-        name = f"student, {teacher.judge.name}"
-        yield arena.attempt("A3", name, teacher.test, rows, **facts)
-        yield arena.attempt("A3", f"{name}, both captured", rows, rows, **facts)
+        name = f"{variant}, {teacher.judge.name}"
+        yield arena.attempt(rung, name, teacher.test, rows, **facts)
+        yield arena.attempt(rung, f"{name}, both captured", rows, rows, **facts)
 
 
 def _answers(network: nn.Module, pictures: Tensor, widths: list[int]) -> list[np.ndarray]:
@@ -102,7 +109,8 @@ def _fine_tuned(lesson: Lesson, progress: OnProgress) -> Iterator[Attempt]:
     def loss(network: nn.Module, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(wanted), (_TUNED_BATCH,), generator=generator)
         scene = torch.cat([scene for _, scene in arena.scenes(dealt.learn[rows.numpy()])])
-        seen = as_photo(arena.camera.capture(scene, generator=noise))
+        with torch.no_grad():
+            seen = as_photo(arena.camera.capture(scene, generator=noise))
         mirrored = torch.rand(len(rows), 1, 1, 1, generator=generator) < 0.5
         return agreement(network(torch.where(mirrored, seen.flip(-1), seen)), wanted[rows])
 
@@ -112,7 +120,7 @@ def _fine_tuned(lesson: Lesson, progress: OnProgress) -> Iterator[Attempt]:
         steps=steps,
         learning_rate=_TUNED_RATE,
         generator=arena.generator("A3", "fine-tuned", name),
-        progress=lambda done, total: progress(f"fine-tuned {name}", done, total),
+        progress=partial(progress, f"fine-tuned {name}"),
     )
     rows = arena.embed(network, arena.test.images, arena.captured("A3", "fine-tuned", name))
     facts = {"steps": steps, "batch": _TUNED_BATCH, **dealt.facts}

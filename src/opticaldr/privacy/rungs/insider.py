@@ -37,7 +37,6 @@ LEARNT = 1500
 LASTING = 0.95
 """Share of a person's pictures that must agree for an attribute to be a trait of the person."""
 
-
 Evidence = dict[tuple[str, int], np.ndarray]
 """(comparison, frames) -> how alike each of n probes and each of p people are, (n, p)."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,15 +15,12 @@ from torch import Tensor
 from opticaldr.data.pairs import Pairs
 from opticaldr.optics.colour import linear_to_srgb
 from opticaldr.privacy.arena import Arena
-from opticaldr.privacy.evidence import OnProgress
+from opticaldr.privacy.evidence import OnProgress, RungName
 from opticaldr.privacy.verification import stretch_contrast
 from opticaldr.types import Capture, InputError, Photo, Recogniser
 
 SIDE = 64
 """Side of the whole frame as the attackers' networks see it [px]: 20 cycles per face width."""
-
-DRAWS = 3
-"""Records of each training image; every batch takes one of them, and half of them mirrored."""
 
 ENOUGH_PEOPLE, ENOUGH_IMAGES = 5000, 200_000
 """Below this an attacker counts as under-powered (privacy.md 5.2)."""
@@ -86,28 +84,40 @@ def study(arena: Arena) -> Study:
     )
 
 
-def pictures(
-    arena: Arena, images: np.ndarray, *key: object, draws: int, progress: OnProgress
-) -> Tensor:
-    """Captures of each image as a network sees them: (draws, n, 3, SIDE, SIDE) float16.
+Look = Callable[[Capture], Tensor]
+"""Linear captures (b, 3, s, s) to what a network is shown, (b, c, SIDE, SIDE)."""
 
-    Each draw is recorded anew. One takes 25 kB; float16 resolves 1/2048 of the range.
+
+def look_plainly(captures: Capture) -> Photo:
+    """The whole frame, small, with its contrast stretched."""
+    return as_photo(shrink(captures, SIDE))
+
+
+@torch.no_grad()
+def pictures(
+    arena: Arena,
+    images: np.ndarray,
+    *key: object,
+    look: Look,
+    draws: int,
+    progress: OnProgress,
+) -> Tensor:
+    """What a network is shown of each image, recorded anew: (draws, n, c, SIDE, SIDE) float16.
+
+    25 kB for three channels; float16 resolves 1/2048 of the range.
 
     Args:
         key: names the stream of the noise.
     """
     generator = arena.generator("pictures", *key)
-    found = torch.empty(draws, len(images), 3, SIDE, SIDE, dtype=torch.float16)
-    done = 0
+    found, done = [], 0
     for chosen, scene in arena.scenes(images):
         light = arena.camera.optics(scene)
-        rows = slice(done, done + len(chosen))
-        for draw in range(draws):
-            record = arena.camera.noise.record(light, generator=generator)
-            found[draw, rows] = as_photo(shrink(record, SIDE)).half()
-        done = rows.stop
-        progress(f"captures of {' '.join(map(str, key))}", done, len(images))
-    return found
+        records = [arena.camera.noise.record(light, generator=generator) for _ in range(draws)]
+        found.append(torch.stack([look(record).half() for record in records]))
+        done += len(chosen)
+        progress(f"captures, {' '.join(map(str, key))}", done, len(images))
+    return torch.cat(found, dim=1)
 
 
 @dataclass(frozen=True)
@@ -125,9 +135,9 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What attackers train, tune and strike with: pictures (draws, n, 3, SIDE, SIDE) float16.
+    """What attackers train, tune and strike with: pictures (draws, n, c, SIDE, SIDE) float16.
 
-    learn: of study.learn, DRAWS of them. tune: of study.tune.images. test: of arena.test.images.
+    learn: of study.learn, several draws. tune: of study.tune.images. test: of arena.test.images.
     """
 
     arena: Arena
@@ -143,28 +153,33 @@ class Lesson:
         return float(roc_auc_score(pairs.same, self.arena.compare(gallery, probe, pairs)))
 
 
-def prepare(arena: Arena, *, progress: OnProgress) -> Lesson:
-    """Records everything that the attackers look at."""
+def prepare(
+    arena: Arena, rung: RungName, *, look: Look = look_plainly, draws: int, progress: OnProgress
+) -> Lesson:
+    """Records everything that the attackers of a rung look at.
+
+    Args:
+        draws: records of each training image; a batch takes one of them, and half of them mirrored.
+    """
     dealt = study(arena)
     groups = {"learn": dealt.learn, "tune": dealt.tune.images, "test": arena.test.images}
     seen = {
         name: pictures(
-            arena, images, name, draws=DRAWS if name == "learn" else 1, progress=progress
+            arena, images, rung, name,
+            look=look, draws=draws if name == "learn" else 1, progress=progress,
         )
         for name, images in groups.items()
-    }
-    teachers = tuple(teacher(arena, dealt, judge, progress=progress) for judge in arena.judges)
+    }  # fmt: skip
+    teachers = tuple(_teacher(arena, dealt, judge, progress) for judge in arena.judges)
     return Lesson(arena, dealt, teachers=teachers, **seen)
 
 
-def teacher(arena: Arena, dealt: Study, judge: Recogniser, *, progress: OnProgress) -> Teacher:
+def _teacher(arena: Arena, dealt: Study, judge: Recogniser, progress: OnProgress) -> Teacher:
     """Embeds the clean pictures. The mean face says nothing about who it is, so it is removed."""
     groups = {"learn": dealt.learn, "tune": dealt.tune.images, "test": arena.test.images}
     rows = {
         name: arena.embed(
-            judge,
-            images,
-            progress=lambda done, total: progress(f"clean pictures, {judge.name}", done, total),
+            judge, images, progress=partial(progress, f"clean pictures, {judge.name}")
         )
         for name, images in groups.items()
     }

@@ -9,6 +9,7 @@ recorded anew and perhaps mirrored.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -43,14 +44,13 @@ def metric_learning(lesson: Lesson, *, progress: OnProgress) -> Iterator[Attempt
     for name, architecture in ARCHITECTURES.items():
         tune, test = [], []
         for restart in range(arena.tier.restarts):
-            what = f"{name} network, start {restart + 1}"
             network = fit(
-                lambda: architecture(_DIMENSIONS),  # noqa: B023
+                partial(architecture, _DIMENSIONS),
                 loss,
                 steps=steps,
                 learning_rate=_LEARNING_RATE,
                 generator=arena.generator("A3", "metric learning", name, restart),
-                progress=lambda done, total: progress(what, done, total),  # noqa: B023
+                progress=partial(progress, f"{name} network, start {restart + 1}"),
             )
             tune.append(embed(network, lesson.tune[0]))
             test.append(embed(network, lesson.test[0]))

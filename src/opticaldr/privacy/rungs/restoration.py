@@ -1,13 +1,16 @@
-"""Rung A5: a network learns to restore the picture; then a recogniser compares (privacy.md 5.1).
+"""Rung A5: networks that know the optics and learn to undo them (privacy.md 5.1).
 
-The network sees the capture and, where the optics have a PSF, its Wiener restoration. It learns from
-the difference to the clean picture and from what one recogniser says of it; another recogniser,
-which had no part in the training, is the judge.
+They see the capture and, where the optics have a PSF, its Wiener restoration. One restores the
+picture: it learns from the difference to the clean picture and from what one recogniser says of it;
+another recogniser, which had no part in the training, is the judge. The others skip the picture and
+learn what the recognisers say of the clean face (as in A3, which is told nothing of the optics).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,59 +18,93 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
-from opticaldr.privacy.arena import BATCH, Arena
+from opticaldr.privacy.arena import Arena
 from opticaldr.privacy.evidence import Attempt, OnProgress
 from opticaldr.privacy.networks import UNet
-from opticaldr.privacy.rungs.distillation import agreement, is_trainable
+from opticaldr.privacy.rungs.distillation import agreement, is_trainable, students
 from opticaldr.privacy.rungs.known_psf import restorer_for
-from opticaldr.privacy.rungs.lesson import SIDE, Study, Teacher, shrink, study, teacher
-from opticaldr.privacy.rungs.training import draw, fit
+from opticaldr.privacy.rungs.lesson import SIDE, Lesson, Look, prepare, shrink, unit
+from opticaldr.privacy.rungs.training import BATCH, draw, fit
 from opticaldr.privacy.verification import stretch_contrast
 from opticaldr.types import Capture, Photo, Recogniser, Scene
 
+_RESTORER, _STUDENT = 1 / 4, 1 / 4
+"""Shares of the tier's steps; knowing the optics, students need half as many as in A3."""
 _BATCH = 16
 _LEARNING_RATE = 2e-3
-_SHARE = 1 / 3
-"""Share of the tier's steps: one costs as much as three of a network that only compares."""
 _IDENTITY_BATCH = 4
 """Pictures of each batch that the recogniser in the loss looks at, which is most of the cost."""
 _IDENTITY, _GRADIENT = 0.1, 0.5
 """Weights beside the mean absolute difference."""
 
-Clues = Callable[[Capture], Tensor]
-
 
 def restoration(arena: Arena, *, progress: OnProgress) -> Iterator[Attempt]:
-    """Restored probes against clean galleries, for each judge that the training did not see."""
-    dealt = study(arena)
+    """Restored probes against clean galleries, then students of capture and restoration."""
+    lesson = prepare(arena, "A5", look=_look(arena), draws=1, progress=progress)
+    yield from _restored(lesson, progress)
+    if arena.camera.psf is None:
+        return  # without a restoration the students would be those of A3
+    stretched = {name: _stretched(getattr(lesson, name)) for name in ("learn", "tune", "test")}
+    lesson = replace(lesson, **stretched)
+    yield from students(lesson, "A5", "student", share=_STUDENT, progress=progress)
+
+
+def _look(arena: Arena) -> Look:
+    """Capture and restoration in sRGB, three channels each; the capture alone without a PSF."""
+    restore = restorer_for(arena) if arena.camera.psf is not None else None
+
+    def look(captures: Capture) -> Tensor:
+        shown = [captures] + ([restore(captures)] if restore else [])
+        return torch.cat([linear_to_srgb(shrink(picture, SIDE)) for picture in shown], dim=1)
+
+    return look
+
+
+def _stretched(pictures: Tensor) -> Tensor:
+    """The contrast of capture and restoration stretched, each for itself; (1, n, 6, s, s)."""
+
+    def both(part: Tensor) -> Tensor:
+        return torch.cat([stretch_contrast(picture) for picture in part.split(3, dim=1)], dim=1)
+
+    return torch.cat([both(part.float()).half() for part in pictures[0].split(BATCH)])[None]
+
+
+def _restored(lesson: Lesson, progress: OnProgress) -> Iterator[Attempt]:
+    arena = lesson.arena
     guide = training_recogniser(arena.judges)
-    guided = guide and teacher(arena, dealt, guide, progress=progress)
-    clues = clue_maker(arena)
-    steps = max(1, round(_SHARE * arena.tier.steps))
-    network = _train(arena, dealt, clues, guided, steps, progress)
+    steps = max(1, round(_RESTORER * arena.tier.steps))
+    network = _train(lesson, guide, steps, progress)
+    tune, test = (_through(network, pictures) for pictures in (lesson.tune, lesson.test))
     facts = {
         "loss": "L1, gradient" + (f", identity by {guide.name}" if guide else ""),
         "steps": steps,
-        **dealt.facts,
+        "psnr_db": round(float(np.mean(psnr(test, _clean(arena, arena.test.images)))), 2),
+        **lesson.study.facts,
     }
-    for judge in arena.judges:
+
+    def embedded(judge: Recogniser, images: np.ndarray, restored: Photo) -> np.ndarray:
+        def see(chosen: np.ndarray, _scene: Scene) -> Scene:
+            return srgb_to_linear(restored[np.searchsorted(images, chosen)])
+
+        return arena.embed(judge, images, see)
+
+    for teacher in lesson.teachers:
+        judge = teacher.judge
         if judge is guide:
             continue
-        quality: list[float] = []
-        generator = arena.generator("A5", "capture")
-
-        def restored(_chosen: np.ndarray, scene: Scene) -> Scene:
-            record = arena.camera.capture(scene, generator=generator)  # noqa: B023
-            found = network(clues(record)).clamp(0, 1)
-            quality.extend(psnr(found, linear_to_srgb(shrink(scene, SIDE))))  # noqa: B023
-            return srgb_to_linear(found)
-
-        gallery = arena.embed(judge, arena.test.images)
-        probe = arena.embed(judge, arena.test.images, restored)
+        # what all restored faces have in common says nothing about who it is
+        common = embedded(judge, lesson.study.tune.images, tune).mean(axis=0)
+        probe = embedded(judge, arena.test.images, test)
+        found = invention(arena, arena.embed(judge, arena.test.images), probe)
         yield arena.attempt(
-            "A5", f"u-net, {judge.name}", gallery, probe,
-            psnr_db=round(float(np.mean(quality)), 2), **invention(arena, gallery, probe), **facts,
-        )  # fmt: skip
+            "A5", f"u-net, {judge.name}", teacher.test, unit(probe - common), **facts, **found
+        )
+
+
+def _through(network: nn.Module, pictures: Tensor) -> Photo:
+    """The restored pictures (n, 3, SIDE, SIDE) of (1, n, c, SIDE, SIDE)."""
+    with torch.inference_mode():
+        return torch.cat([network(part.float()).clamp(0, 1) for part in pictures[0].split(BATCH)])
 
 
 def training_recogniser(judges: tuple[Recogniser, ...]) -> Recogniser | None:
@@ -101,65 +138,39 @@ def invention(arena: Arena, gallery: np.ndarray, probe: np.ndarray) -> dict[str,
     }
 
 
-# --- training -------------------------------------------------------------------------------
-
-
-def clue_maker(arena: Arena) -> Clues:
-    """Linear captures to what the network sees: (b, 3 or 6, SIDE, SIDE) in sRGB."""
-    restore = restorer_for(arena) if arena.camera.psf is not None else None
-
-    def clues(captures: Capture) -> Tensor:
-        pictures = [captures] + ([restore(captures)] if restore else [])
-        return torch.cat([linear_to_srgb(shrink(picture, SIDE)) for picture in pictures], dim=1)
-
-    return clues
-
-
-def _train(
-    arena: Arena,
-    dealt: Study,
-    clues: Clues,
-    guided: Teacher | None,
-    steps: int,
-    progress: OnProgress,
-) -> nn.Module:
-    examples = _examples(arena, dealt, clues, progress)
-    wanted = None if guided is None else torch.from_numpy(guided.learn).float()
+def _train(lesson: Lesson, guide: Recogniser | None, steps: int, progress: OnProgress) -> nn.Module:
+    clean = _clean(lesson.arena, lesson.study.learn)
+    examples = torch.cat([lesson.learn, clean[None].half()], dim=2)
+    told = {teacher.judge.name: torch.from_numpy(teacher.learn) for teacher in lesson.teachers}
 
     def loss(network: nn.Module, generator: torch.Generator) -> Tensor:
-        rows = torch.randint(examples.shape[1], (_BATCH,), generator=generator)
+        rows = torch.randint(len(clean), (_BATCH,), generator=generator)
         batch = draw(examples, rows, generator)
         found, truth = network(batch[:, :-3]), batch[:, -3:]
         error = found - truth
         total = error.abs().mean() + _GRADIENT * _steps_between(error).abs().mean()
-        if guided is not None:
-            shown = stretch_contrast(found[:_IDENTITY_BATCH].clamp(0, 1))
-            told = guided.judge(shown)
-            total = total + _IDENTITY * agreement(told, wanted[rows[:_IDENTITY_BATCH]])
+        if guide is not None:
+            few = slice(_IDENTITY_BATCH)
+            shown = stretch_contrast(found[few].clamp(0, 1))
+            wanted = told[guide.name][rows[few]].float()
+            total = total + _IDENTITY * agreement(guide(shown), wanted)
         return total
 
     return fit(
-        lambda: UNet(examples.shape[2] - 3),
+        partial(UNet, examples.shape[2] - 3),
         loss,
         steps=steps,
         learning_rate=_LEARNING_RATE,
-        generator=arena.generator("A5", "train"),
-        progress=lambda done, total: progress("restoring network", done, total),
+        generator=lesson.arena.generator("A5", "train"),
+        progress=partial(progress, "restoring network"),
     )
+
+
+def _clean(arena: Arena, images: np.ndarray) -> Photo:
+    """(n, 3, SIDE, SIDE) sRGB."""
+    return torch.cat([linear_to_srgb(shrink(scene, SIDE)) for _, scene in arena.scenes(images)])
 
 
 def _steps_between(pictures: Tensor) -> Tensor:
     """Differences between neighbouring pixels, both ways, flat: edges count beside areas."""
     return torch.cat([pictures.diff(dim=-1).flatten(), pictures.diff(dim=-2).flatten()])
-
-
-def _examples(arena: Arena, dealt: Study, clues: Clues, progress: OnProgress) -> Tensor:
-    """(1, n, channels + 3, SIDE, SIDE) float16: clues of each image, then the clean picture."""
-    generator = arena.generator("A5", "examples")
-    found = []
-    for chosen, scene in arena.scenes(dealt.learn):
-        record = arena.camera.capture(scene, generator=generator)
-        clean = linear_to_srgb(shrink(scene, SIDE))
-        found.append(torch.cat([clues(record), clean], dim=1).half()[None])
-        progress("examples to restore", BATCH * (len(found) - 1) + len(chosen), len(dealt.learn))
-    return torch.cat(found, dim=1)

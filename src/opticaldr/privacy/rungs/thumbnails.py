@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch.nn.functional as F
 
 from opticaldr.privacy.arena import Arena
+from opticaldr.privacy.certificates_simulator import thumbnail
 from opticaldr.privacy.evidence import Attempt
 from opticaldr.privacy.rungs.adaptive import fit_lda
 
@@ -42,8 +42,7 @@ def _thumbnails(arena: Arena, images: np.ndarray, sides: Sequence[int]) -> dict[
     rows: dict[int, list[np.ndarray]] = {k: [] for k in sides}
     for _, scenes in arena.scenes(images):
         for k in sides:
-            small = F.interpolate(scenes.double(), size=(k, k), mode="area")
-            rows[k].append(small.flatten(1).numpy())
+            rows[k].append(thumbnail(scenes.double(), k).flatten(1).numpy())
     return {k: np.concatenate(parts) for k, parts in rows.items()}
 
 

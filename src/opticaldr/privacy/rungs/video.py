@@ -62,7 +62,7 @@ def video(arena: Arena, *, progress: OnProgress) -> Iterator[Attempt]:
     head = StillHead(arena.camera, (1,) * singles + tuple(n for n in frames if n > 1))
     restored, naive = _embed(arena, judge, head, filters, progress, naive=(1, last))
     still = _Curve("mean", head, filters, {n: restored[head.takes.index(n)] for n in frames})
-    moving = _follow(arena, judge, filters, progress)
+    moving = _follow(arena, judge, progress)
     strongest = moving if arena.camera.psf is None else still
     identified = time_to_identify(arena, clean, {**still.rows, **strongest.rows})
 
@@ -86,16 +86,14 @@ def video(arena: Arena, *, progress: OnProgress) -> Iterator[Attempt]:
         yield arena.attempt("A7", what, arena.embed(other, images), probe, frames=last, **facts)
 
 
-def _follow(
-    arena: Arena, judge: Recogniser, filters: Mapping[int, Filter], progress: OnProgress
-) -> _Curve:
+def _follow(arena: Arena, judge: Recogniser, progress: OnProgress) -> _Curve:
     """The moving head: every n for a camera that samples, the largest for a convolution."""
     frames = sorted(arena.tier.frames)
     if arena.camera.psf is None:
         head = MovingHead(arena.camera, tuple(frames), PLACES_SAMPLED)
-        filters = filters_for(arena, head, judge=judge)
-    else:  # its registered mean is that of a still head: the same filter is best
+    else:
         head = MovingHead(arena.camera, (frames[-1],), PLACES)
+    filters = filters_for(arena, head, judge=judge)
     rows, _ = _embed(arena, judge, head, filters, progress)
     facts = {
         "places": head.positions,
