@@ -14,8 +14,8 @@ from opticaldr.bench import optics as bench
 from opticaldr.bench.reference import misplaced, reference_psfs
 from opticaldr.cli.app import app
 from opticaldr.config import NetworkConfig
-from opticaldr.optics.transfer import psf_angular_spectrum
 from opticaldr.optics.system import OpticalSystem, focus_coefficient_um
+from opticaldr.optics.transfer import psf_angular_spectrum
 from opticaldr.types import InputError
 
 TINY = bench.Size(

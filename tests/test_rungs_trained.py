@@ -21,10 +21,11 @@ from opticaldr.privacy.cameras import CameraUnderAttack, NoiseLaw, Pixelation, P
 from opticaldr.privacy.evidence import Attempt
 from opticaldr.privacy.rungs import restoration as a5
 from opticaldr.privacy.rungs.adaptive import adaptive
+from opticaldr.privacy.rungs.distillation import distillation
 from opticaldr.privacy.rungs.generative import OnnxRestorer, generative, load_restorer
 from opticaldr.privacy.rungs.lesson import Lesson, prepare, study
-from opticaldr.privacy.rungs.linear import Ridge, fit_lda, linear, thumbnails
-from opticaldr.privacy.rungs.metric_learning import PairSampler
+from opticaldr.privacy.rungs.linear import Ridge, fit_lda, thumbnails
+from opticaldr.privacy.rungs.metric_learning import PairSampler, metric_learning
 from opticaldr.privacy.rungs.restoration import restoration
 from opticaldr.privacy.statistics import Scores, auc, bootstrap
 from opticaldr.privacy.tiers import TIERS
@@ -154,7 +155,7 @@ def test_discriminants_ignore_what_varies_within_people() -> None:
     plain = features / np.linalg.norm(features, axis=1, keepdims=True)
     found = [roc_auc_score(same, (x @ x.T)[first, second]) for x in (rows, plain)]
     assert np.linalg.norm(rows, axis=1) == pytest.approx(1)
-    assert found[0] > found[1] + 0.15  # a wide berth, see below
+    assert found[0] > found[1] + 0.2  # measured: .96 and .59
 
 
 def test_discriminants_need_somebody_with_two_images() -> None:
@@ -247,7 +248,7 @@ def test_every_retrained_attacker_beats_chance_and_the_best_the_naive_one(
         assert figure.ci95[0] > 0.5, f"{name}: {figure}"
     for number in (0, 1):
         plain = naive(arena, number)
-        # measured: naive .78 and .74, ridge .91 and .89, student .92 and .90
+        # measured: naive .78 and .74, ridge .91 and .88, student .92 and .90
         assert found[f"ridge, eye{number}"] > plain + 0.08
         assert found[f"student, eye{number}"] > plain + 0.05
 
@@ -262,17 +263,18 @@ def test_facts_tell_how_the_attackers_learnt(attempts: dict[str, Attempt]) -> No
     assert attempts["student, eye0"].facts["steps"] == 60
 
 
-def test_one_seed_gives_one_result(arena: Arena, faces: FaceSet) -> None:
-    short = dataclasses.replace(arena, tier=dataclasses.replace(TIER, steps=4))
-    torch.manual_seed(1)
-    first = [attempt.scores for attempt in adaptive(short, progress=quiet)]
-    torch.manual_seed(2)  # the global generator has no say
-    again = [attempt.scores for attempt in adaptive(short, progress=quiet)]
-    other = next(iter(linear(
-        prepare(dataclasses.replace(short, seed=1), "A3", draws=3, progress=quiet), progress=quiet
-    ))).scores  # fmt: skip
+def test_one_seed_gives_one_result(arena: Arena) -> None:
+    def run(seed: int, elsewhere: int) -> list[np.ndarray]:
+        torch.manual_seed(elsewhere)  # the global generator has no say
+        tier = dataclasses.replace(TIER, steps=4)
+        short = dataclasses.replace(arena, seed=seed, tier=tier)
+        lesson = prepare(short, "A3", draws=2, progress=quiet)
+        trained = (metric_learning(lesson, progress=quiet), distillation(lesson, progress=quiet))
+        return [attempt.scores for attempts in trained for attempt in attempts]
+
+    first, again, other = run(0, 1), run(0, 2), run(1, 1)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not np.array_equal(first[0], other)
+    assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
 # A5
@@ -284,7 +286,7 @@ def test_restored_faces_are_recognised_better_by_a_judge_that_did_not_train(
     restored, *students = restoration(arena, progress=quiet)
     assert restored.variant == "u-net, eye1"
     assert "identity by eye0" in restored.facts["loss"]
-    assert area(arena, restored) > naive(arena, 1) + 0.05  # measured: .91 against .74
+    assert area(arena, restored) > naive(arena, 1) + 0.05  # measured: .90 against .74
     blurred = [
         value
         for _, scene in arena.scenes(arena.test.images)
@@ -295,7 +297,7 @@ def test_restored_faces_are_recognised_better_by_a_judge_that_did_not_train(
     assert [attempt.variant for attempt in students] == [
         f"student, eye{n}{also}" for n in (0, 1) for also in ("", ", both captured")
     ]
-    assert area(arena, students[0]) > naive(arena) + 0.05  # measured: MEASURE
+    assert area(arena, students[0]) > naive(arena) + 0.05  # measured: .91 against .78
 
 
 def test_a_single_recogniser_judges_and_does_not_train(faces: FaceSet) -> None:
