@@ -181,3 +181,6 @@ def test_impossible_angles_and_surfaces_are_refused():
         Sag.of(coefficients(z4=1e9), SYSTEM)
     with pytest.raises(InputError, match="blur of at most"):
         psf_off_axis(Sag.of(coefficients(z4=-200.0), SYSTEM), torch.tensor([1.0]), SYSTEM)
+    fine = Sag(lambda x, y: 0 * x, feature_m=5e-6)
+    with pytest.raises(InputError, match="features of at least 12 um, found 5 um"):
+        psf_off_axis(fine, torch.tensor([1.0]), SYSTEM)

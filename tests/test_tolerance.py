@@ -20,6 +20,7 @@ from opticaldr.types import InputError
 
 SYSTEM = OpticalSystem(sensor_pixels=64)
 NONE = Errors(**dict.fromkeys(asdict(Errors()), 0.0))
+TWO = replace(NONE, sag_m=20e-9, sag_length_m=0.2e-3, index=1e-3)
 DEPTHS = torch.tensor([0.5, 1.0])
 
 
@@ -43,7 +44,7 @@ def test_no_errors_change_nothing():
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
-    first, again, other = run(Errors()), run(Errors()), run(Errors(), seed=1)
+    first, again, other = run(TWO), run(TWO), run(TWO, seed=1)
     assert first == again
     assert first["draws"] != other["draws"]
     assert first["nominal"] == other["nominal"]
@@ -51,7 +52,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
 
 
 def test_more_draws_keep_the_first_ones():
-    assert run(Errors(), draws=3)["draws"][:2] == run(Errors(), draws=2)["draws"]
+    assert run(TWO, draws=3)["draws"][:2] == run(TWO, draws=2)["draws"]
 
 
 def test_draws_stay_within_their_sizes_and_fill_them():
@@ -87,7 +88,7 @@ def test_a_scaled_surface_is_a_refocused_lens():
     one = Draw(sag_scale=0.01)
     camera = built(sag(-31.0), DEPTHS, SYSTEM, replace(NONE, sag_scale=0.01), one)
     expected = psf_off_axis(sag(-31.31), DEPTHS, SYSTEM)
-    torch.testing.assert_close(camera.psf(), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(camera.psf(), expected, atol=5e-6, rtol=0)  # float32
 
 
 def test_index_distance_and_wavelength_enter_where_they_should():
@@ -119,8 +120,8 @@ def test_the_task_is_asked_about_every_camera_the_drawing_first():
         seen.append(psf)
         return {"score_change": float((psf - seen[0]).abs().sum())}
 
-    result = run(Errors(), draws=2, task=task)
-    assert len(seen) == 3
+    result = run(TWO, draws=2, task=task)
+    assert len(seen) == 1 + 4 + 2  # the drawing, both ends of two errors, the draws
     assert result["nominal"]["score_change"] == 0.0
     assert all(row["effects"]["score_change"] > 0 for row in result["draws"])
     assert result["summary"]["score_change"]["p95"] > 0

@@ -97,7 +97,7 @@ def show(
     out.print(
         "k*: finest detail of a face that comes back, in cycles per face; people recognise faces by "
         f"8 to 16. One frame is sharpest {there}: k* {bands[0]}.\n"
-        f"Corner of the field ({corner:.1f} degrees) at {view.field.depth:.2f} m: {share:.0%} of the "
+        f"Corner of the field ({corner:.1f} degrees) at {view.field.depth:.2f} m: {share:.1%} of the "
         f"light lands elsewhere than on the axis; k* {view.field.bands[-1]}, on the axis "
         f"{view.field.bands[0]}.\nPage: {page}",
         markup=False,

@@ -244,8 +244,14 @@ def _image_point(field_rad: tuple[float, float], system: OpticalSystem) -> tuple
 def _first_window(sag: Sag, system: OpticalSystem) -> int:
     """Smallest window with four samples of the pupil in a feature of the plate."""
     pitch_out = system.sensor_pitch_m / samples_per_pixel(system)
-    wanted = 4 * max(system.wavelengths_m) * system.sensor_distance_m / pitch_out / sag.feature_m
-    return next((window for window in WINDOWS if wanted <= window), WINDOWS[-1])
+    span = 4 * max(system.wavelengths_m) * system.sensor_distance_m / pitch_out
+    for window in WINDOWS:
+        if span / sag.feature_m <= window:
+            return window
+    raise InputError(
+        f"Expected a plate with features of at least {1e6 * span / WINDOWS[-1]:.0f} um, found "
+        f"{1e6 * sag.feature_m:.0f} um; take a smoother plate or larger sensor pixels."
+    )
 
 
 def _window(
