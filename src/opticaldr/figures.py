@@ -246,6 +246,7 @@ def histogram(values: Sequence[float], *, label: str, nominal: float) -> str:
         margin = 0.05 * (high - low) or 0.5
         axes.hist(values, bins=20, range=(low - margin, high + margin), color=FIRST, alpha=0.8)
         axes.axvline(nominal, color=SECOND, lw=1.4, ls=(0, (3, 2)))
+        axes.locator_params(axis="x", nbins=4)  # more labels run into each other
         axes.set_title(label, loc="left", parse_math=False)
         _quiet(axes)
         return _svg(canvas)
