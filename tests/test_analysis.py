@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lenses import coefficients
 from opticaldr.optics import analysis, bands
 from opticaldr.optics.geometry import FaceGeometry
 from opticaldr.optics.propagation import psf_direct
@@ -15,13 +16,6 @@ from opticaldr.types import InputError
 
 SYSTEM = OpticalSystem()
 GREEN = 1
-
-
-def coefficients(**terms):
-    values = torch.zeros(15)
-    for name, value in terms.items():
-        values[int(name[1:]) - 1] = value
-    return values
 
 
 def clear_pupil(samples, radius):

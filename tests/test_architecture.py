@@ -18,7 +18,7 @@ FILES = sorted((SOURCE / "opticaldr").rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("types", "config", "results", "tensors", "interrupt", "seeds"),
+    ("types", "config", "results", "tensors", "interrupt", "seeds", "onnx_session"),
     ("optics", "losses", "theory_losses", "metrics"),
     ("lens", "sensor", "networks", "faces", "media"),
     ("data",),
@@ -42,7 +42,7 @@ ALLOWED_UPWARD = {
 """Single imports against the order, each with its reason."""
 
 PRIVACY_MAY_IMPORT = (
-    *("errors", "types", "results", "seeds", "data", "privacy"),
+    *("errors", "types", "results", "seeds", "onnx_session", "data", "privacy"),
     *("optics.colour", "optics.bands"),
 )
 """An attacker that borrows the defender's code proves nothing: no lens, network, loss or camera."""

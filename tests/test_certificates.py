@@ -18,8 +18,8 @@ from opticaldr.privacy.cameras import CameraUnderAttack, NoiseLaw, NoLens, Pixel
 from opticaldr.privacy.certificates_scenes import SeenScenes
 from opticaldr.privacy.certificates_simulator import (
     RecordLaw,
+    fit_predictor,
     mean_over_people,
-    predict_records,
     thumbnail,
 )
 from opticaldr.privacy.certificates_spectrum import LeakedSpectrum
@@ -309,7 +309,7 @@ def test_thumbnails_predict_records_as_in_the_reference(linear, sigma, residuals
     records = blur(linear, sigma).reshape(100, -1)
     for k, expected in zip((3, 4, 6), residuals, strict=True):
         small = thumbnail(torch.from_numpy(linear)[:, None], k).flatten(1).numpy()
-        predicted, _ = predict_records(small[:70], records[:70], np.arange(70), small[70:])
+        predicted = fit_predictor(small[:70], records[:70], np.arange(70))(small[70:])
         residual = np.linalg.norm(records[70:] - predicted, axis=1).mean()
         # the reference chose its ridge on the test faces, shrinks the constant, too
         assert residual == pytest.approx(expected, rel=0.04)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lenses import coefficients, misplaced
 from opticaldr.optics import field
 from opticaldr.optics.field import along_diagonal, convolve_field, field_grid, psf_field
 from opticaldr.optics.imaging import convolve
@@ -17,18 +18,6 @@ from opticaldr.types import InputError
 
 SYSTEM = OpticalSystem()
 GREEN = 1
-
-
-def coefficients(**terms):
-    values = torch.zeros(15)
-    for name, value in terms.items():
-        values[int(name[1:]) - 1] = value
-    return values
-
-
-def misplaced(a, b):
-    """Share of light in the wrong place, largest over colours and depths."""
-    return float((0.5 * (a - b).abs().sum((-2, -1))).max())
 
 
 @pytest.mark.parametrize(("z4", "limit"), [(-31.0, 4e-4), (-36.0, 2e-5)])

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from lenses import coefficients, misplaced
 from opticaldr.bench.reference import misplaced as misplaced_on_sensor
 from opticaldr.bench.reference import reference_psfs
 from opticaldr.optics import propagation
@@ -22,19 +23,6 @@ FINE = dataclasses.replace(SYSTEM, sensor_pixels=1024)
 COARSE = dataclasses.replace(SYSTEM, sensor_pixels=128)
 SMALL = OpticalSystem(grid=64, pitch_m=8 * 3.69e-6, sensor_pixels=16)
 GREEN = 1
-
-
-def coefficients(dtype=torch.float32, **terms):
-    """Fifteen coefficients [um]; z4=-30.5 sets Noll index 4."""
-    values = torch.zeros(15, dtype=dtype)
-    for name, value in terms.items():
-        values[int(name[1:]) - 1] = value
-    return values
-
-
-def misplaced(a, b):
-    """Share of light in the wrong place, largest over colours and depths."""
-    return float((0.5 * (a - b).abs().sum((-2, -1))).max())
 
 
 def centroid(psf):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
+from attackers import Correlation, Darkness
 from opticaldr.data.faceset import FaceSet
 from opticaldr.data.pairs import all_pairs
 from opticaldr.optics.colour import linear_to_srgb
@@ -22,29 +22,6 @@ from opticaldr.privacy.tiers import TIERS
 from opticaldr.privacy.traits import accuracy_gain, balanced_accuracy
 
 SIZE = 32
-
-
-class Correlation:
-    """A recogniser whose embedding is the picture's detail."""
-
-    name = "correlation"
-    differentiable = False
-
-    def __call__(self, photos: torch.Tensor) -> torch.Tensor:
-        detail = photos - F.avg_pool2d(photos, 9, 1, 4, count_include_pad=False)
-        return F.normalize(detail.flatten(1) + 1e-9, dim=1)
-
-
-@dataclass(frozen=True)
-class Darkness:
-    """Optics that let no light through."""
-
-    label: str = "darkness"
-    border: str = "reflect"
-    psf: None = None
-
-    def __call__(self, scene: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(scene)
 
 
 @pytest.fixture(scope="module")

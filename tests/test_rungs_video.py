@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
+from attackers import Correlation, Darkness
 from opticaldr.data.faceset import FaceSet
 from opticaldr.data.pairs import Pairs, all_pairs
 from opticaldr.privacy.arena import Arena
@@ -65,29 +65,6 @@ def rippled_people(people: int, photos: int) -> FaceSet:
             images[key] = (255 * image.clip(0, 1)).round().astype(np.uint8)
             records.append(FaceRecord(key=key, person=f"p{person:03d}"))
     return FaceSet("ripples", tuple(records), lambda r: images[r.key], synthetic=True)
-
-
-class Correlation:
-    """A recogniser whose embedding is the picture's fine detail."""
-
-    name = "correlation"
-    differentiable = False
-
-    def __call__(self, photos: torch.Tensor) -> torch.Tensor:
-        detail = photos - F.avg_pool2d(photos, 9, 1, 4, count_include_pad=False)
-        return F.normalize(detail.flatten(1), dim=1)
-
-
-@dataclass(frozen=True)
-class Darkness:
-    """Optics that let no light through."""
-
-    label: str = "darkness"
-    border: str = "reflect"
-    psf: None = None
-
-    def __call__(self, scene: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(scene)
 
 
 def arena_of(

@@ -9,6 +9,7 @@ import math
 import pytest
 import torch
 
+from lenses import misplaced
 from opticaldr.camera import Camera, describe_camera, load_camera, save_camera
 from opticaldr.config import LensConfig, LossConfig, SensorConfig, load_config
 from opticaldr.lens import Lens
@@ -73,11 +74,6 @@ def start(surface, curvature=SPHERE, dtype=torch.float64):
 
 def with_surface(surface, system=SYSTEM, **changes):
     return dataclasses.replace(system, surface=surface, **changes)
-
-
-def misplaced(a, b):
-    """Share of light in the wrong place, largest over colours and depths."""
-    return float((0.5 * (a - b).abs().sum((-2, -1))).max())
 
 
 def moments(psf):

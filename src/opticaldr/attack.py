@@ -44,8 +44,9 @@ from opticaldr.privacy.tiers import TIERS, Tier
 from opticaldr.results import read_json, write_json
 from opticaldr.types import InputError, Recogniser
 
-CERTIFIED_IMAGES = 2000
-"""Images of either side that a certificate rests on, at most: 400 MB of captures at 128 px."""
+CERTIFIED_IMAGES, CERTIFIED_BYTES = 2000, 800 * 10**6
+"""Images of either side that a certificate rests on, at most, and what their captures may take:
+2,000 need 400 MB at 128 px; 800 MB hold 1,017 at 256 px."""
 PLAIN_PIXELS, SMOKE_PIXELS = 128, 64
 """Side of the scene [px] where no lens sets it, and the most that the smoke tier uses."""
 
@@ -203,11 +204,12 @@ def _certificate(
             int(side): max(figure["ci95"][1], 1 - figure["ci95"][0])
             for side, figure in ladder.thumbnails.items()
         }
+        most = min(CERTIFIED_IMAGES, CERTIFIED_BYTES // (4 * 3 * arena.scene_size**2))
         found = certify(
             arena.camera,
             arena.faces,
-            arena.attacker[:CERTIFIED_IMAGES],
-            arena.test.images[:CERTIFIED_IMAGES],
+            arena.attacker[:most],
+            arena.test.images[:most],
             scene_size=arena.scene_size,
             seed=arena.seed,
             frames=arena.tier.frames,

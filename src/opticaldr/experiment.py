@@ -253,36 +253,6 @@ def open_judges(names: list[str], trained_against: tuple[str, ...]) -> list[Reco
     return [load_recogniser(name) for name in names]
 
 
-def attack_camera(
-    targets: list[Target],
-    faces: FaceSet,
-    pairs: Pairs,
-    out: Path,
-    *,
-    rungs: list[Rung],
-    judges: list[Recogniser],
-    seed: int,
-    bootstrap: int,
-    depth_m: float = ATTACK_DEPTH_M,
-    on_progress: OnProgress | None = None,
-) -> list[dict[str, Any]]:
-    """Runs rungs A1 and A2 with every judge on every target; updates results.json in `out`."""
-    rows = attack_rows(
-        targets,
-        faces,
-        pairs,
-        rungs=rungs,
-        judges=judges,
-        seed=seed,
-        bootstrap=bootstrap,
-        depth_m=depth_m,
-        on_progress=on_progress,
-    )
-    sha256 = describe_camera(targets[0].camera)["sha256"]
-    update_attacks(out, rows, synthetic=faces.synthetic, seed=seed, sha256=sha256)
-    return rows
-
-
 def attack_rows(
     targets: list[Target],
     faces: FaceSet,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-# matplotlib draws with these stand-in colours; _svg() swaps them for the page's CSS variables
+# matplotlib draws with these stand-in colours; svg() swaps them for the page's CSS variables
 # (with a fallback for an SVG that is opened on its own).
 INK, MUTED, RULE, FIRST, SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
 _PAGE_COLOURS = {
@@ -78,7 +78,7 @@ def psf_grid(psf: np.ndarray, *, depths: Sequence[float], wavelengths: Sequence[
     crop = psf[..., window, window]
     side = crop.shape[-1]
     bar = _round_length(side / 3)
-    with _canvas(4.6, 0.35 + 1.55 * len(depths)) as canvas:
+    with new_canvas(4.6, 0.35 + 1.55 * len(depths)) as canvas:
         axes = canvas.subplots(len(depths), 3, squeeze=False)
         for row, depth in enumerate(depths):
             for column, name in enumerate(("red", "green", "blue")):
@@ -93,7 +93,7 @@ def psf_grid(psf: np.ndarray, *, depths: Sequence[float], wavelengths: Sequence[
                 if column == 0:
                     panel.set_ylabel(f"at {depth:.2f} m", color=INK, fontsize=9)
         _scale_bar(axes[0][0], length=bar, side=side, label=f"{bar:g} px")
-        return _svg(canvas)
+        return svg(canvas)
 
 
 def surface(
@@ -120,7 +120,7 @@ def surface(
     shown = micrometres[::step, ::step]
     side = shown.shape[0]
     bar_mm = _round_length(width_m * 1e3 / 4)
-    with _canvas(4.6, 3.6) as canvas:
+    with new_canvas(4.6, 3.6) as canvas:
         axes = canvas.subplots()
         image = axes.imshow(shown, cmap="cividis", interpolation="none")
         if np.ptp(shown.compressed()) > 1e-3:  # a nanometre: below it, contours trace rounding
@@ -136,12 +136,12 @@ def surface(
         colour_bar.set_label("surface height (µm)", color=INK)
         colour_bar.ax.tick_params(color=MUTED, labelcolor=MUTED, labelsize=8)
         colour_bar.outline.set_edgecolor(RULE)
-        return _svg(canvas)
+        return svg(canvas)
 
 
 def curve(title: str, lines: dict[str, Sequence[tuple[float, float]]]) -> str:
     """One metric over training steps, one line per split ("train", "val"), as SVG."""
-    with _canvas(2.5, 1.75) as canvas:
+    with new_canvas(2.5, 1.75) as canvas:
         axes = canvas.subplots()
         for split, points in lines.items():
             steps, values = zip(*sorted(points), strict=True)
@@ -150,13 +150,13 @@ def curve(title: str, lines: dict[str, Sequence[tuple[float, float]]]) -> str:
             axes.plot(steps, values, color=colour, lw=1.4, marker=marker, ms=3)
         axes.set_title(title, loc="left", parse_math=False)
         axes.set_xlabel("step", color=MUTED, fontsize=8)
-        _quiet(axes)
-        return _svg(canvas)
+        quiet(axes)
+        return svg(canvas)
 
 
 def intervals(rows: Sequence[Interval]) -> str:
     """Verification AUC on clear pictures and on captures, with 95 % intervals, as SVG."""
-    with _canvas(4.9, 0.75 + 0.28 * len(rows)) as canvas:
+    with new_canvas(4.9, 0.75 + 0.28 * len(rows)) as canvas:
         axes = canvas.subplots()
         axes.axvline(0.5, color=MUTED, lw=1, ls=(0, (3, 3)))
         for line, row in enumerate(rows):
@@ -168,10 +168,10 @@ def intervals(rows: Sequence[Interval]) -> str:
         lowest = min(min(row.clean.ci95[0], row.captured.ci95[0]) for row in rows)
         axes.set_xlim(min(0.4, lowest - 0.03), 1.02)
         axes.set_xlabel("verification AUC (dashed: .5, chance)", color=MUTED, fontsize=8)
-        _quiet(axes)
+        quiet(axes)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
-        return _svg(canvas)
+        return svg(canvas)
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def lines(
 
     band: shaded range of x. marks: upright lines at (x, label). level: a dashed line at this y.
     """
-    with _canvas(4.4, 2.7) as canvas:
+    with new_canvas(4.4, 2.7) as canvas:
         axes = canvas.subplots()
         if band:
             axes.axvspan(*band, color=FIRST, alpha=0.12, lw=0)
@@ -228,19 +228,19 @@ def lines(
             )  # fmt: skip
         axes.set_xlabel(x.label, color=MUTED, fontsize=8)
         axes.set_ylabel(y.label, color=MUTED, fontsize=8)
-        _quiet(axes)
+        quiet(axes)
         if x.log:
             from matplotlib.ticker import FuncFormatter
 
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         if len(series) > 1:
             axes.legend(frameon=False, fontsize=7.5, labelcolor=INK, handlelength=1.6)
-        return _svg(canvas)
+        return svg(canvas)
 
 
 def histogram(values: Sequence[float], *, label: str, nominal: float) -> str:
     """Distribution of one number over draws, with its nominal value as a dashed line, as SVG."""
-    with _canvas(2.5, 1.75) as canvas:
+    with new_canvas(2.5, 1.75) as canvas:
         axes = canvas.subplots()
         low, high = min(*values, nominal), max(*values, nominal)
         margin = 0.05 * (high - low) or 0.5
@@ -248,8 +248,8 @@ def histogram(values: Sequence[float], *, label: str, nominal: float) -> str:
         axes.axvline(nominal, color=SECOND, lw=1.4, ls=(0, (3, 2)))
         axes.locator_params(axis="x", nbins=4)  # more labels run into each other
         axes.set_title(label, loc="left", parse_math=False)
-        _quiet(axes)
-        return _svg(canvas)
+        quiet(axes)
+        return svg(canvas)
 
 
 def _light_radius(psf: np.ndarray, share: float) -> int:
@@ -270,7 +270,7 @@ def _round_length(wanted: float) -> float:
 
 
 @contextlib.contextmanager
-def _canvas(width: float, height: float) -> Iterator[Canvas]:
+def new_canvas(width: float, height: float) -> Iterator[Canvas]:
     """An empty figure [inches] without pyplot; settings hold inside the block only."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -298,7 +298,7 @@ def _bare(axes: Axes) -> None:
         edge.set_edgecolor(RULE)
 
 
-def _quiet(axes: Axes) -> None:
+def quiet(axes: Axes) -> None:
     axes.patch.set_alpha(0)
     axes.grid(color=RULE, lw=0.6)
     axes.set_axisbelow(True)
@@ -316,7 +316,7 @@ def _scale_bar(axes: Axes, *, length: float, side: int, label: str, colour: str 
     axes.set_ylim(side - 0.5, -0.5)
 
 
-def _svg(canvas: Canvas) -> str:
+def svg(canvas: Canvas) -> str:
     """The figure as an <svg> element for a page: without size and metadata.
 
     Ids carry a digest of the drawing, so that two drawings on one page do not share any.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from opticaldr.figures import FIRST, INK, MUTED, SECOND, _canvas, _quiet, _svg
+from opticaldr.figures import FIRST, INK, MUTED, SECOND, new_canvas, quiet, svg
 from opticaldr.results import Figure
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def ladder(
     held, failed: limits up to which an attack counts as held, and beyond which it fails.
     """
     rows = len(rungs) + (bracket is not None)
-    with _canvas(5.0, 0.7 + 0.22 * rows) as canvas:
+    with new_canvas(5.0, 0.7 + 0.22 * rows) as canvas:
         axes = canvas.subplots()
         lowest = min([0.45, *(line.auc.ci95[0] - 0.02 for line in rungs if line.auc)])
         axes.axvspan(lowest, held, color=FIRST, alpha=0.10, lw=0)
@@ -93,10 +93,10 @@ def ladder(
         axes.set_ylim(rows - 0.45, -0.55)
         axes.set_xlim(lowest, 1.02)
         axes.set_xlabel("AUC: .5 is chance, 1 is certainty", color=MUTED, fontsize=8)
-        _quiet(axes)
+        quiet(axes)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
-        return _svg(canvas)
+        return svg(canvas)
 
 
 def _bracket(axes: Axes, bracket: tuple[float, float], place: int) -> None:
@@ -113,7 +113,7 @@ def det(curves: Sequence[DetCurve]) -> str:
 
     lowest = min(float(curve.fmr.min()) for curve in curves)
     edge = (max(lowest, 1e-4), 0.97)
-    with _canvas(4.4, 3.4) as canvas:
+    with new_canvas(4.4, 3.4) as canvas:
         axes = canvas.subplots()
         line = np.array([edge[0], 1 - edge[0]])
         axes.plot(ndtri(line), ndtri(1 - line), color=MUTED, lw=1, ls=(0, (3, 3)), label="chance")
@@ -133,9 +133,9 @@ def det(curves: Sequence[DetCurve]) -> str:
         axes.set_ylim(*ndtri((5e-3, 1 - 5e-4)))
         axes.set_xlabel("strangers taken for the same person", color=MUTED, fontsize=8)
         axes.set_ylabel("same person missed", color=MUTED, fontsize=8)
-        _quiet(axes)
+        quiet(axes)
         _legend(axes, loc="upper right")
-        return _svg(canvas)
+        return svg(canvas)
 
 
 def aucs(series: Sequence[Series], *, label: str, log: bool, held: float) -> str:
@@ -144,7 +144,7 @@ def aucs(series: Sequence[Series], *, label: str, log: bool, held: float) -> str
     held: the AUC up to which an attack counts as held (dashed), above chance (dotted).
     """
     strongest = max(series, key=lambda one: one.auc[-1])
-    with _canvas(4.4, 2.7) as canvas:
+    with new_canvas(4.4, 2.7) as canvas:
         axes = canvas.subplots()
         axes.axhline(0.5, color=MUTED, lw=0.9, ls=":")
         axes.axhline(held, color=MUTED, lw=1, ls=(0, (3, 3)))
@@ -170,8 +170,8 @@ def aucs(series: Sequence[Series], *, label: str, log: bool, held: float) -> str
             )  # fmt: skip
         axes.set_xlabel(label, color=MUTED, fontsize=8)
         axes.set_ylabel("AUC", color=MUTED, fontsize=8)
-        _quiet(axes)
-        return _svg(canvas)
+        quiet(axes)
+        return svg(canvas)
 
 
 def _apart(heights: Sequence[float], step: float) -> list[float]:

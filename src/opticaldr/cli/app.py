@@ -76,14 +76,16 @@ def demo(
     from opticaldr.data.sources import open_sources
     from opticaldr.experiment import (
         BESIDE,
-        attack_camera,
+        attack_rows,
         attack_targets,
         evaluate_run,
         refuse_occupied,
         train_run,
+        update_attacks,
     )
     from opticaldr.faces import load_recogniser
     from opticaldr.report import write_report
+    from opticaldr.results import read_json
 
     config = load_config(to if resume else preset, settings)
     refuse_occupied(to, resume=resume)  # before anything is rendered
@@ -101,17 +103,23 @@ def demo(
         )
         depression = evaluate_run(to, sources, on_progress=progress.on_progress)
         targets = attack_targets(to, beside=BESIDE)
-        rows = attack_camera(
+        rows = attack_rows(
             targets,
             sources.attack,
             sources.pairs,
-            to,
             rungs=["A1", "A2"],
             judges=judges,
             seed=config.seed,
             bootstrap=2000,
             on_progress=progress.on_progress,
         )
+    update_attacks(
+        to,
+        rows,
+        synthetic=sources.attack.synthetic,
+        seed=config.seed,
+        sha256=read_json(to / "lens.json")["sha256"],
+    )
     report = write_report(to)
     out.print(attack_table(rows))
     out.print(depression_table(depression))

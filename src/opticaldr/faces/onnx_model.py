@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from opticaldr.faces.alignment import TEMPLATES, cut_chip
+from opticaldr.onnx_session import open_session
 from opticaldr.results import read_json
 from opticaldr.types import Embedding, InputError, Photo
 
@@ -40,26 +41,7 @@ class OnnxRecogniser:
     differentiable = False
 
     def __init__(self, path: Path, settings: OnnxSettings) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise InputError(
-                "Expected the package onnxruntime to run an ONNX recogniser, found none; "
-                "run: pip install 'opticaldr[attack]'."
-            ) from None
-        if not path.is_file():
-            raise InputError(f"Expected an ONNX file at {path}, found none; check the path.")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only: exporters leave hundreds of warnings
-        try:
-            session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise InputError(
-                f"Expected an ONNX model in {path}, found a file that onnxruntime refuses "
-                f"({type(error).__name__}); export it again."
-            ) from error
+        session = open_session(path, "recogniser")
         graph_input = session.get_inputs()[0]
         batch, *shape = graph_input.shape
         if len(shape) != 3 or 3 not in (shape[0], shape[-1]):

@@ -7,7 +7,8 @@ thumbnail. The better the predictor, the smaller delta; a bad predictor only loo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -70,51 +71,63 @@ def thumbnail(scenes: Tensor, k: int) -> Tensor:
     return pool @ scenes @ pool.T
 
 
-def predict_records(
-    thumbnails: np.ndarray, records: np.ndarray, people: np.ndarray, wanted: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Ridge regression from thumbnails to mean records.
-
-    Args:
-        thumbnails: (n, q) and records (n, p) of the attacker's images.
-        people: (n,) int; the strength is the one that predicts held-out people best.
-        wanted: (m, q) thumbnails of the scenes to predict.
-
-    Returns: predicted records (m, p) and the strength.
-    """
-    held = np.isin(people, np.unique(people)[::HELD_OUT])
-    strength = RIDGES[0]
-    if held.any() and not held.all():
-        fit = _Ridge.of(thumbnails[~held], records[~held])
-        errors = [
-            np.linalg.norm(fit.predict(thumbnails[held], ridge) - records[held], axis=1).mean()
-            for ridge in RIDGES
-        ]
-        strength = RIDGES[int(np.argmin(errors))]
-    return _Ridge.of(thumbnails, records).predict(wanted, strength), strength
-
-
 @dataclass(frozen=True)
-class _Ridge:
-    """One singular value decomposition serves every strength; q features, p outputs."""
+class RecordPredictor:
+    """Ridge regression from thumbnails (n, q) to mean records (n, p), `ridge` its strength."""
 
     mean_in: np.ndarray
     mean_out: np.ndarray
     right: np.ndarray
     singular: np.ndarray
     projected: np.ndarray
+    ridge: float = RIDGES[0]
 
-    @classmethod
-    def of(cls, inputs: np.ndarray, outputs: np.ndarray) -> _Ridge:
-        mean_in, mean_out = inputs.mean(axis=0), outputs.mean(axis=0)
-        left, singular, right = np.linalg.svd(inputs - mean_in, full_matrices=False)
-        # the rows of `left.T` are orthogonal to the constant, so the outputs need no centring
-        return cls(mean_in, mean_out, right, singular, left.T.astype(outputs.dtype) @ outputs)
-
-    def predict(self, inputs: np.ndarray, ridge: float) -> np.ndarray:
-        gain = self.singular / (self.singular**2 + ridge)
-        weights = ((inputs - self.mean_in) @ self.right.T * gain).astype(self.projected.dtype)
+    def __call__(self, thumbnails: np.ndarray) -> np.ndarray:
+        """(m, q) thumbnails to predicted records (m, p)."""
+        gain = self.singular / (self.singular**2 + self.ridge)
+        weights = ((thumbnails - self.mean_in) @ self.right.T * gain).astype(self.projected.dtype)
         return weights @ self.projected + self.mean_out
+
+
+def fit_predictor(
+    thumbnails: np.ndarray, records: np.ndarray, people: np.ndarray
+) -> RecordPredictor:
+    """The predictor of an attacker's images, with the strength that predicts held-out people best.
+
+    Args:
+        thumbnails: (n, q) and records (n, p) of the same images. people: (n,) int.
+    """
+    held = np.isin(people, np.unique(people)[::HELD_OUT])
+    strength = RIDGES[0]
+    if held.any() and not held.all():
+        fit = _fit(thumbnails, records, np.flatnonzero(~held))
+        total = np.zeros(len(RIDGES))
+        for rows in in_batches(np.flatnonzero(held)):
+            for i, ridge in enumerate(RIDGES):
+                apart = replace(fit, ridge=ridge)(thumbnails[rows]) - records[rows]
+                total[i] += np.linalg.norm(apart, axis=1).sum()
+        strength = RIDGES[int(np.argmin(total))]
+    return replace(_fit(thumbnails, records, np.arange(len(records))), ridge=strength)
+
+
+def _fit(inputs: np.ndarray, outputs: np.ndarray, rows: np.ndarray) -> RecordPredictor:
+    """One singular value decomposition serves every strength; no copy of the outputs is made."""
+    mean_in = inputs[rows].mean(axis=0)
+    left, singular, right = np.linalg.svd(inputs[rows] - mean_in, full_matrices=False)
+    left = left.astype(outputs.dtype)
+    total = np.zeros(outputs.shape[1])
+    projected = np.zeros((len(singular), outputs.shape[1]), dtype=outputs.dtype)
+    for part, few in zip(in_batches(np.arange(len(rows))), in_batches(rows), strict=True):
+        total += outputs[few].sum(axis=0, dtype=float)
+        # the rows of `left.T` are orthogonal to the constant, so the outputs need no centring
+        projected += left[part].T @ outputs[few]
+    mean_out = (total / len(rows)).astype(outputs.dtype)
+    return RecordPredictor(mean_in, mean_out, right, singular, projected)
+
+
+def in_batches(index: np.ndarray) -> Iterator[np.ndarray]:
+    """ROWS entries of an index at a time."""
+    return (index[start : start + ROWS] for start in range(0, len(index), ROWS))
 
 
 def mean_over_people(

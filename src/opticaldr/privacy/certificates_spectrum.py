@@ -28,7 +28,8 @@ def recoverable_bands(
     if camera.psf is None:
         reason = "no point spread function describes this camera"
         return {"by_frames": None, "reason": reason, "identity_band": list(bands.IDENTITY_BAND)}
-    noise = math.sqrt(float(law.variance(train.records).mean(dtype=float)))
+    total = sum(float(law.variance(rows).sum()) for rows in train.batches())
+    noise = math.sqrt(total / train.records.size)
     snr = bands.signal_to_noise(camera.psf[0].detach().cpu(), train.power, noise=noise).sum(0)
     cycles = bands.face_frequencies(size, FACE_SHARE * size)
     return {

@@ -8,7 +8,7 @@ clipping and rounding happen after the noise and can only help (data processing 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,12 @@ from opticaldr.privacy import certificates
 from opticaldr.privacy.cameras import CameraUnderAttack
 from opticaldr.privacy.certificates_assumptions import assumptions, hard_band_limit, noise_facts
 from opticaldr.privacy.certificates_scenes import SeenScenes, see_scenes
-from opticaldr.privacy.certificates_simulator import RecordLaw, mean_over_people, predict_records
+from opticaldr.privacy.certificates_simulator import (
+    RecordLaw,
+    fit_predictor,
+    in_batches,
+    mean_over_people,
+)
 from opticaldr.privacy.certificates_spectrum import LeakedSpectrum, leaked_bits, recoverable_bands
 from opticaldr.privacy.evidence import OnProgress
 from opticaldr.types import InputError
@@ -33,7 +38,6 @@ CLOSED_COHORT = 100
 MOST_PAIRS = 4000
 """Pairs of scenes drawn for the pairwise bounds; every pixel of each is used."""
 BOOTSTRAP = 2000
-_ROWS = 64
 
 
 def certify(
@@ -133,7 +137,10 @@ def _pairwise(test: SeenScenes, law: RecordLaw, frames: Sequence[int], seed: int
     different = np.flatnonzero(test.people[first] != test.people[second])[:MOST_PAIRS]
     first, second = first[different], second[different]
     apart = np.concatenate(
-        [law.apart(test.records[a], test.records[b]) for a, b in _in_batches(first, second)]
+        [
+            law.apart(test.records[a], test.records[b])
+            for a, b in zip(in_batches(first), in_batches(second), strict=True)
+        ]
     )
     _, one_each = np.unique(test.people, return_index=True)
     group = test.records[rng.permutation(one_each)[:CLOSED_COHORT]]
@@ -163,11 +170,6 @@ def _pairwise(test: SeenScenes, law: RecordLaw, frames: Sequence[int], seed: int
     }
 
 
-def _in_batches(*indices: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    for start in range(0, len(indices[0]), _ROWS):
-        yield tuple(index[start : start + _ROWS] for index in indices)
-
-
 # --- thumbnails -------------------------------------------------------------------------------
 
 
@@ -181,20 +183,24 @@ def _simulate(
     seed: int,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Theorem 4 for one k: a row per number of frames, and the lifetime."""
-    predicted, ridge = predict_records(
-        train.thumbnails[k], train.records, train.people, test.thumbnails[k]
-    )
-    apart = law.apart(test.records, predicted)
-    rows = []
+    predict = fit_predictor(train.thumbnails[k], train.records, train.people)
+    apart, residual = np.empty(len(test.people)), np.empty(len(test.people))
+    for rows in in_batches(np.arange(len(test.people))):
+        record, predicted = test.records[rows], predict(test.thumbnails[k][rows])
+        apart[rows] = law.apart(record, predicted)
+        residual[rows] = np.linalg.norm(record - predicted, axis=1)
+    found = []
     for n in frames:
         mean, upper = mean_over_people(
             law.tv(apart, frames=n), test.people, replicates=BOOTSTRAP, seed=seed
         )
         cap = None if oracle is None else certificates.auc_cap_simulator(oracle, upper, upper)
-        rows.append({"k": k, "frames": n, "delta": mean, "delta_upper95": upper, "auc_cap": cap})
-    residual = float(np.linalg.norm(test.records - predicted, axis=1).mean())
+        found.append({"k": k, "frames": n, "delta": mean, "delta_upper95": upper, "auc_cap": cap})
     alive = certificates.last_frame(lambda n: float(law.tv(apart, frames=n).mean()), LIFETIME_DELTA)
-    return rows, {"k": k, "frames": alive, "mean_residual": residual, "ridge": ridge}
+    mean_residual = float(residual.mean())
+    return found, {
+        "k": k, "frames": alive, "mean_residual": mean_residual, "ridge": predict.ridge
+    }  # fmt: skip
 
 
 def _auc_cap(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from opticaldr.onnx_session import open_session
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.privacy.arena import Arena, RungFn
 from opticaldr.privacy.evidence import Attempt, OnProgress
@@ -40,26 +41,7 @@ class OnnxRestorer:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise InputError(
-                "Expected the package onnxruntime to run an ONNX restorer, found none; "
-                "run: pip install 'opticaldr[attack]'."
-            ) from None
-        if not path.is_file():
-            raise InputError(f"Expected an ONNX file at {path}, found none; check the path.")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only: exporters leave hundreds of warnings
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise InputError(
-                f"Expected an ONNX model in {path}, found a file that onnxruntime refuses "
-                f"({type(error).__name__}); export it again."
-            ) from error
+        self._session = open_session(path, "restorer")
         inputs = self._session.get_inputs()
         shape = inputs[0].shape
         if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3:
