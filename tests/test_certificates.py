@@ -439,8 +439,10 @@ TRAIN, TEST = (np.concatenate([np.arange(a, b), np.arange(100 + a, 100 + b)])
                for a, b in ((0, 70), (70, 100)))  # fmt: skip
 
 
-def certificate(faces, optics, noise=None, **settings):
-    camera = CameraUnderAttack(optics.label, optics, noise or NoiseLaw(2.0))
+def certificate(faces, optics, noise=None, aperture_m=None, **settings):
+    camera = CameraUnderAttack(
+        optics.label, optics, noise or NoiseLaw(2.0), aperture_m=aperture_m
+    )
     return certify(camera, faces, TRAIN, TEST, scene_size=25, seed=0, **settings)
 
 

@@ -163,6 +163,18 @@ def test_discriminants_need_somebody_with_two_images() -> None:
         fit_lda(np.random.default_rng(0).normal(size=(5, 3)), np.arange(5))
 
 
+def test_pictures_that_do_not_differ_give_finite_scores():
+    people = np.repeat(np.arange(10), 2)
+    each_twice = np.repeat(np.random.default_rng(0).normal(size=(10, 50)), 2, axis=0)
+    rows = fit_lda(each_twice, people)(each_twice)  # no spread within a person
+    cosine = rows @ rows.T
+    assert cosine[people[:, None] == people].min() == pytest.approx(1)
+    assert cosine[people[:, None] != people].max() < 0.9
+    with np.errstate(invalid="ignore"):  # scikit-learn divides by the variance of the whole
+        project = fit_lda(np.ones((20, 50)), people)
+    assert not project(np.ones((3, 50))).any()  # zero, not NaN: every pair looks alike
+
+
 def test_regression_equals_scikit_learns() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(80, 12)) @ rng.normal(size=(12, 12)) + 3, rng.normal(size=(80, 2))

@@ -109,6 +109,7 @@ def camera_under_attack(
         depth_m=depth_m,
         sha256=sha256,
         trained_against=camera.trained_against,
+        aperture_m=2 * camera.lens.system.aperture_radius_m,
     )
 
 

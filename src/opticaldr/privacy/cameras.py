@@ -348,7 +348,8 @@ class CameraUnderAttack:
 
     depth_m: distance of the face that `optics` stands for; None if distance is no part of it.
     sha256: of its lens.json, "" without one. trained_against: recognisers in the loss that shaped
-    the lens, which may not judge it.
+    the lens, which may not judge it. aperture_m: diameter of the clear aperture [m], None if
+    unknown.
     """
 
     name: str
@@ -358,6 +359,7 @@ class CameraUnderAttack:
     depth_m: float | None = None
     sha256: str = ""
     trained_against: tuple[str, ...] = ()
+    aperture_m: float | None = None
 
     @property
     def psf(self) -> Psf | None:

@@ -52,7 +52,6 @@ def certify(
     frames: Sequence[int] = FRAMES,
     thumbnail_auc: Mapping[int, float] | None = None,
     noise_lower95: float | None = None,
-    aperture_m: float | None = None,
     progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Everything about a camera that can be bounded without attacking it.
@@ -65,7 +64,6 @@ def certify(
         thumbnail_auc: k -> upper 95 % limit of the AUC of the best attack on noise-free k x k
             thumbnails of whole frames; without it the simulator bounds no AUC.
         noise_lower95: lower 95 % limit of a measured read noise [full scale]; None = exact.
-        aperture_m: diameter of the clear aperture [m], for the band limit that needs no noise.
 
     Returns: JSON values, no NaN; a null stands beside a sentence that says why. "auc_cap" bounds
     every attack on up to max(frames) frames.
@@ -108,7 +106,7 @@ def certify(
         "thumbnail_auc": {str(k): v for k, v in oracle.items()} or None,
         "auc_caps": caps,
         "auc_cap": caps[-1]["auc"],
-        "hard_band_limit": hard_band_limit(aperture_m),
+        "hard_band_limit": hard_band_limit(camera.aperture_m),
         "assumptions": assumptions(camera, law, noise_lower95 is not None, frames[-1]),
     }
 

@@ -63,7 +63,8 @@ def fit_lda(features: np.ndarray, people: np.ndarray) -> Project:
     within *= np.sqrt(len(within) / (len(within) - len(np.unique(code[several]))))
     covariance, _ = ledoit_wolf(within, assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
-    whiten = vectors / np.sqrt(np.maximum(values, 1e-12 * values.max()))
+    # a person's pictures may all be equal: no spread to whiten, 1e-30 keeps that finite
+    whiten = vectors / np.sqrt(np.maximum(values, max(1e-12 * values.max(), 1e-30)))
     return lambda rows: unit(pca.transform(rows) @ whiten)
 
 
