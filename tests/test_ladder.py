@@ -116,6 +116,15 @@ def rows_of(ladder: Ladder, rung: str) -> list[dict]:
     return [row for row in ladder.rows if row["rung"] == rung]
 
 
+def test_the_error_of_an_auc_is_that_of_the_normal_model():
+    # two normal distributions one SD apart: AUC = Phi(1 / sqrt 2) = .760
+    rng = np.random.default_rng(0)
+    mated, nonmated = rng.normal(1, 1, (4000, 40)), rng.normal(0, 1, (4000, 40))
+    found = (mated[:, :, None] > nonmated[:, None, :]).mean((1, 2))
+    # Hanley & McNeil assume exponential tails, good to about 10 %; 4,000 trials add 1 %
+    assert controls.auc_error(float(found.mean()), 40) == pytest.approx(found.std(), rel=0.12)
+
+
 # --- controls ---------------------------------------------------------------------------------
 
 
@@ -135,15 +144,18 @@ def test_an_attack_that_cannot_break_the_weak_lens_is_void(ladder):
 def test_identification_must_beat_chance_five_times(ladder):
     (row,) = rows_of(ladder, "A9")  # all six control people named where chance is 1 in 6
     assert row["controls"]["positive"] == row["controls"]["negative"] == "pass"
-    assert controls.positive({0.25: [{"rank1": 0.4, "chance": 0.1}]}) == "fail"
-    assert controls.positive({0.25: [{"rank1": 0.5, "chance": 0.1}]}) == "pass"
+    assert controls.positive({0.25: [{"rank1": 0.4, "chance": 0.1}]}, people=80) == "fail"
+    assert controls.positive({0.25: [{"rank1": 0.5, "chance": 0.1}]}, people=80) == "pass"
 
 
 def test_only_weak_lenses_count_for_the_positive_control():
-    broken, unbroken = [{"auc": 0.95}, {"auc": 0.4}], [{"auc": 0.9}]
-    assert controls.positive({0.25: unbroken, 0.5: broken}) == "fail"
-    assert controls.positive({0.25: broken, 0.5: unbroken}) == "pass"
-    assert controls.positive({0.1: broken, 0.25: unbroken}) == "pass"
+    broken, unbroken = [{"auc": 0.95}, {"auc": 0.4}], [{"auc": 0.8}]
+    assert controls.positive({0.25: unbroken, 0.5: broken}, people=80) == "fail"
+    assert controls.positive({0.25: broken, 0.5: unbroken}, people=80) == "pass"
+    assert controls.positive({0.1: broken, 0.25: unbroken}, people=80) == "pass"
+    # .89 of 80 people may be .9; of 10,000 people it is less
+    assert controls.positive({0.25: [{"auc": 0.89}]}, people=80) == "pass"
+    assert controls.positive({0.25: [{"auc": 0.89}]}, people=10_000) == "fail"
     naive, others = controls.strengths("A1", TIER), controls.strengths("A4", TIER)
     assert (min(naive), min(others)) == (0.1, 0.25)
 

@@ -7,6 +7,7 @@ permuted labels. Of the whole card: k x k thumbnails, and clean pictures as the 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +33,8 @@ quarter of a very strong lens may stop it without its being broken (LFW, dlib, a
 face width: A1 .73 at a quarter of it and .98 at a tenth). Every other rung must break a quarter."""
 UNADAPTED = ("A1", "A2")
 POSITIVE_AUC = 0.9
+"""What a rung must reach on the weak lens, less the sampling error of so few people: a control is
+failed by what the data show, not by the luck of 80 people."""
 POSITIVE_RANK1 = 5.0
 """Closed-set identification must reach this multiple of chance instead of an AUC."""
 
@@ -68,10 +71,13 @@ def plain_auc(scores: np.ndarray, pairs: Pairs) -> float:
     return statistics.value(statistics.auc, Scores(mated, nonmated, *nobody))
 
 
-def positive(weak: Mapping[float, Sequence[Row]]) -> Outcome:
-    """Whether any variant broke the lens at CONTROL_STRENGTH or below; rows by strength."""
+def positive(weak: Mapping[float, Sequence[Row]], *, people: int) -> Outcome:
+    """Whether any variant broke the lens at CONTROL_STRENGTH or below.
+
+    weak: rows by strength. people: of the control, whose number sets the error of an AUC.
+    """
     broken = (
-        row["auc"] > POSITIVE_AUC
+        row["auc"] + norm.isf(0.05) * auc_error(row["auc"], people) > POSITIVE_AUC
         if "auc" in row
         else row["rank1"] >= POSITIVE_RANK1 * row["chance"]
         for strength, rows in weak.items()
@@ -79,6 +85,17 @@ def positive(weak: Mapping[float, Sequence[Row]]) -> Outcome:
         for row in rows
     )
     return "pass" if any(broken) else "fail"
+
+
+def auc_error(auc: float, people: int) -> float:
+    """Standard error of an AUC as if each person gave one mated and one non-mated score.
+
+    Hanley & McNeil 1982: (A(1-A) + (n-1)(Q1 - A^2 + Q2 - A^2)) / n^2, Q1 = A/(2-A),
+    Q2 = 2 A^2/(1+A).
+    """
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    spread = auc * (1 - auc) + (people - 1) * (q1 + q2 - 2 * auc**2)
+    return math.sqrt(max(spread, 0.0)) / people
 
 
 def negative(row: Row, permuted: Sequence[Row] = ()) -> Outcome:

@@ -103,7 +103,8 @@ def climb(
             strength: unit(f"{name}-{round(100 * strength)}", rung, weak_arenas[strength], strength)
             for strength in weaker[name]
         }
-        rows += [_with_controls(row, weak, permuted) for row in found]
+        people = min(arena.tier.control_people, len(set(arena.people_of(arena.test.images))))
+        rows += [_with_controls(row, weak, permuted, people) for row in found]
     return Ladder(
         rows=rows,
         thumbnails={str(row["facts"]["side"]): row["auc"] for row in thumbnails},
@@ -148,11 +149,13 @@ def _measure(finding: Finding, arena: Arena) -> Row:
     return measure_trait(finding, tier=tier, seed=seed)
 
 
-def _with_controls(row: Row, weak: Mapping[float, Sequence[Row]], permuted: Sequence[Row]) -> Row:
+def _with_controls(
+    row: Row, weak: Mapping[float, Sequence[Row]], permuted: Sequence[Row], people: int
+) -> Row:
     """The row, the outcome of its controls, and how far this variant got on weaker lenses."""
     outcome: Row = {
         "negative": controls.negative(row, permuted),
-        "positive": controls.positive(weak),
+        "positive": controls.positive(weak, people=people),
     }
     for strength, others in weak.items():
         same = (o for o in others if (o["variant"], o["frames"]) == (row["variant"], row["frames"]))
