@@ -13,6 +13,7 @@ import torch
 from opticaldr.config import Config, load_config
 from opticaldr.data.faceset import FaceSet
 from opticaldr.data.sources import Sources, open_sources
+from opticaldr.data.synthetic import photos
 from opticaldr.model import build_model, save_model
 from opticaldr.results import write_json
 from opticaldr.types import FaceRecord
@@ -49,6 +50,12 @@ def tiny_sources(synthetic_cache: Path) -> Sources:
     return open_sources(["synthetic"], load_config("tiny"))
 
 
+@pytest.fixture(scope="session")
+def rendered_faces(synthetic_cache: Path) -> FaceSet:
+    """Six photographs of three rendered people, 160 px, in which a face detector finds faces."""
+    return photos(range(3), 2, seed=0, size=160)
+
+
 def draw_face(person: int, photo: int, size: int = 32) -> tuple[np.ndarray, tuple[float, ...], int]:
     """A drawn 'face': (image, five landmarks as fractions, emotion 0 or 1).
 
@@ -69,32 +76,33 @@ def draw_face(person: int, photo: int, size: int = 32) -> tuple[np.ndarray, tupl
     return image.clip(0, 255).astype(np.uint8), landmarks, emotion
 
 
+def make_faces(people: range, each: int, *, split: str = "", recordings: bool = False) -> FaceSet:
+    """A set of drawn faces; person p's severity is 7 p mod 64."""
+    records, images = [], {}
+    for person in people:
+        for photo in range(each):
+            key = f"p{person}/{photo}"
+            images[key], landmarks, emotion = draw_face(person, photo)
+            records.append(
+                FaceRecord(
+                    key=key,
+                    person=f"p{person}",
+                    recording=f"p{person}-s1" if recordings else "",
+                    time_s=float(photo),
+                    split=split,
+                    emotion=emotion,
+                    severity=float(7 * person % 64) if recordings else float("nan"),
+                    attributes=(float(emotion),),
+                    landmarks=landmarks,
+                )
+            )
+    return FaceSet("drawn", tuple(records), lambda r: images[r.key], ("light",), True)
+
+
 @pytest.fixture(scope="session")
 def draw_faces() -> DrawFaces:
-    """draw_faces(people, each): a set of drawn faces; person p's severity is 7 p mod 64."""
-
-    def make(people: range, each: int, *, split: str = "", recordings: bool = False) -> FaceSet:
-        records, images = [], {}
-        for person in people:
-            for photo in range(each):
-                key = f"p{person}/{photo}"
-                images[key], landmarks, emotion = draw_face(person, photo)
-                records.append(
-                    FaceRecord(
-                        key=key,
-                        person=f"p{person}",
-                        recording=f"p{person}-s1" if recordings else "",
-                        time_s=float(photo),
-                        split=split,
-                        emotion=emotion,
-                        severity=float(7 * person % 64) if recordings else float("nan"),
-                        attributes=(float(emotion),),
-                        landmarks=landmarks,
-                    )
-                )
-        return FaceSet("drawn", tuple(records), lambda r: images[r.key], ("light",), True)
-
-    return make
+    """draw_faces(people, each): a set of drawn faces, see make_faces."""
+    return make_faces
 
 
 @pytest.fixture(scope="session")

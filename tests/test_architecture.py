@@ -19,19 +19,23 @@ FILES = sorted((SOURCE / "opticaldr").rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("types", "config", "results", "tensors", "interrupt", "seeds", "onnx_session"),
-    ("optics", "losses", "theory_losses", "metrics"),
-    ("lens", "sensor", "networks", "faces", "media"),
+    ("optics", "losses", "theory_losses", "metrics", "published"),
+    ("lens", "sensor", "networks", "faces", "media", "parallel"),
     ("data",),
     ("camera", "model"),
-    ("evaluate", "checkpoint", "train"),
+    (
+        *("evaluate", "conformal", "group_errors", "depression_report", "shrinkage"),
+        *("checkpoint", "training_data", "parts", "stage_setup", "stage_loss", "validation", "train"),
+    ),
     ("privacy",),
-    ("predict", "experiment", "workshop", "robustness", "attackable"),
+    ("capture", "predict", "evaluation", "experiment", "workshop", "robustness", "attackable"),
     (
         *("report", "summary", "figures", "doctor", "notices", "lens_view", "lens_page"),
-        *("card_page", "figures_privacy"),
+        *("card_page", "figures_privacy", "model_card"),
+        *("depression_page", "figures_depression"),
     ),
     ("serve", "bench", "attack", "card_drawings"),
-    ("cli",),
+    ("cli", "__main__"),
 )
 """From the ground up: a module imports its own layer and the ones before it."""
 

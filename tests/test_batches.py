@@ -36,6 +36,7 @@ def batch_of(photos: torch.Tensor, **labels: torch.Tensor) -> Batch:
     count = len(photos)
     blank = {
         "group": torch.arange(count),
+        "time_s": torch.zeros(count, dtype=torch.float64),
         "emotion": torch.zeros(count, dtype=torch.long),
         "severity": torch.zeros(count),
         "attributes": torch.zeros(count, 0),
@@ -184,5 +185,64 @@ def test_augmentation_repeats_and_keeps_the_labels(draw_faces, per_group):
         torch.testing.assert_close(
             getattr(first, field.name), getattr(again, field.name), rtol=0, atol=0, equal_nan=True
         )
-    for name in ("group", "emotion", "attributes"):
+    for name in ("group", "time_s", "emotion", "attributes"):
         assert torch.equal(getattr(first, name), getattr(batch, name))
+
+
+# --- clips --------------------------------------------------------------------------------------
+
+
+def recorded(frames: dict[str, int]) -> FaceSet:
+    """Recordings with their frames in no order, 0.5 s apart; frames: name -> frames."""
+    records = tuple(
+        FaceRecord(key=f"{name}/{i}", person=name, recording=name, time_s=0.5 * (7 * i % count))
+        for name, count in frames.items()
+        for i in range(count)
+    )
+    return FaceSet("recorded", records, lambda record: np.full((8, 8, 3), 128, np.uint8))
+
+
+def test_a_clip_is_a_run_of_frames_in_time():
+    faces = recorded({f"p{n}": 11 for n in range(6)})
+    grouped = GroupedFaces.of(faces, "recordings")
+    starts = set()
+    for seed in range(20):
+        indices, numbers = grouped.draw(groups=3, per_group=4, generator=seeded(seed), clips=True)
+        assert len(set(numbers)) == 3
+        for number in set(numbers):
+            clip = [i for i, n in zip(indices, numbers, strict=True) if n == number]
+            times = [faces.records[i].time_s for i in clip]
+            assert np.diff(times).tolist() == [0.5, 0.5, 0.5]
+            assert set(clip) <= set(grouped.groups[number])
+            starts.add(times[0])
+    # 60 clips: each of 8 starts misses with probability (7/8)^60 = 3e-4
+    assert starts == {0.5 * start for start in range(8)}
+
+
+def test_a_recording_shorter_than_a_clip_gives_its_frames_once():
+    grouped = GroupedFaces.of(recorded({"ann": 3, "bo": 9}), "recordings")
+    indices, numbers = grouped.draw(groups=2, per_group=5, generator=seeded(), clips=True)
+    assert sorted(i for i, n in zip(indices, numbers, strict=True) if n == 0) == [0, 1, 2]
+    assert numbers.count(1) == 5
+
+
+def test_the_generator_alone_decides_the_clips():
+    grouped = GroupedFaces.of(recorded({f"p{n}": 30 for n in range(5)}), "recordings")
+
+    def drawn(seed: int) -> tuple[list[int], list[int]]:
+        return grouped.draw(groups=3, per_group=4, generator=seeded(seed), clips=True)
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+def test_photographs_have_no_clips():
+    grouped = GroupedFaces.of(table({f"p{n}": 5 for n in range(10)}), "faces")
+    plain = grouped.draw(groups=4, per_group=3, generator=seeded())
+    assert grouped.draw(groups=4, per_group=3, generator=seeded(), clips=True) == plain
+
+
+def test_a_batch_knows_the_time_of_its_frames():
+    faces = recorded({"ann": 5})
+    batch = load_batch(faces, [1, 3], [0, 0], size=8)
+    assert batch.time_s.tolist() == [faces.records[1].time_s, faces.records[3].time_s] == [1.0, 0.5]

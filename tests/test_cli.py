@@ -211,7 +211,7 @@ def test_predict_goes_on_after_a_broken_file(opticaldr, tmp_path, run_folder):
     folder = tmp_path / "in"
     save_picture(folder / "b.png")
     text_named_jpg(folder)
-    outcome = opticaldr("predict", "--model", run_folder, folder, "--json")
+    outcome = opticaldr("predict", "--model", run_folder, folder, "--json", "--no-detect")
     assert outcome.code == 2
     (line,) = outcome.out.splitlines()
     assert json.loads(line)["input"] == str(folder / "b.png")
@@ -295,7 +295,7 @@ def test_depth_must_be_a_distance(command, depth, opticaldr, picture, tmp_path, 
         (["--tier", "quick"], "Expected --tier smoke, standard, publication, found 'quick'"),
         (["--pairs", "some"], "Expected --pairs all or official, found 'some'"),
         (["--pairs", "official"], "Expected --pairs official with lfw=PATH"),
-        (["--data", "celeba=x"], "Expected --data synthetic, lfw=PATH or manifest=FILE.csv"),
+        (["--data", "rafdb=x"], "Expected --data synthetic, lfw=PATH, celeba=PATH or manifest"),
         (["--data", "lfw=nowhere"], "Expected LFW at nowhere"),
         (["--read-noise", "0"], "Expected read noise above 0"),
         (["--bits", "99"], "0 to 16 bits, found"),
@@ -549,7 +549,7 @@ def test_bad_input_from_a_shell(tmp_path):
 
 
 def test_predict_prints_the_disclaimer_once(opticaldr, picture, run_folder):
-    outcome = opticaldr("predict", "--model", run_folder, picture, picture)
+    outcome = opticaldr("predict", "--model", run_folder, picture, picture, "--no-detect")
     assert outcome.code == 0
     text = " ".join(outcome.out.split())
     assert text.count("BDI-II") >= 2
@@ -577,7 +577,7 @@ def test_train_writes_a_run_that_loads(opticaldr, picture, tmp_path, synthetic_c
     )
     assert other.code == 2
     assert "found another; resume with --config" in other.one_sentence()
-    assert opticaldr("predict", "--model", run, picture).code == 0
+    assert opticaldr("predict", "--model", run, picture, "--no-detect").code == 0
 
 
 def test_an_attack_leaves_a_card_and_raw_scores(

@@ -62,10 +62,9 @@ def is_figure(figure: dict) -> bool:
 
 
 def numbers(run: Path) -> dict:
-    """results.json without wall-clock times."""
-    return {
-        key: value for key, value in read_json(run / "results.json").items() if key != "seconds"
-    }
+    """results.json without wall-clock times and the record of when the test set was read."""
+    results = read_json(run / "results.json")
+    return {k: v for k, v in results.items() if k not in ("seconds", "test_readings")}
 
 
 def test_results_are_complete_and_follow_the_schema(demo):
@@ -126,7 +125,7 @@ def test_the_report_stands_alone_and_warns(demo):
 
 
 def test_predict_reads_the_run(demo, picture, capsys):
-    assert opticaldr("predict", "--model", demo, picture, "--json") == 0
+    assert opticaldr("predict", "--model", demo, picture, "--json", "--no-detect") == 0
     (line,) = capsys.readouterr().out.splitlines()
     estimate = json.loads(line)
     assert 0 <= estimate["score"] <= 63
@@ -142,8 +141,13 @@ def test_capture_uses_the_trained_lens(demo, picture, tmp_path):
 def test_evaluate_repeats_the_numbers_of_the_demo(demo, capsys):
     before = numbers(demo)
     assert opticaldr("evaluate", "--model", demo, "--data", "synthetic") == 0
-    assert "MAE" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "MAE" in said
+    assert "Test read 2 times" in said
     assert numbers(demo) == before
+    assert opticaldr("evaluate", "--model", demo, "--protocol", "official-dev") == 2
+    assert "train again with --set protocol=official-dev" in capsys.readouterr().err
+    assert len(read_json(demo / "results.json")["test_readings"]) == 2  # refused: not read
 
 
 def test_report_is_written_again(demo):

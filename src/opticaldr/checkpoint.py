@@ -6,7 +6,9 @@ safetensors and JSON only; a checkpoint is complete or absent, never half-writte
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,11 +19,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from opticaldr.data.loading import BadFile
 from opticaldr.results import read_json
 from opticaldr.tensors import save_tensors
 from opticaldr.types import InputError
 
 STATE = "state"
+BAD_FILES = "bad_files.jsonl"
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,11 @@ def save_state(
     best: Best | None,
     progress: Progress,
 ) -> None:
-    """Writes a checkpoint beside the old one, then swaps the two."""
+    """Writes a checkpoint beside the old one, then swaps the two.
+
+    Whenever the machine stops, `state` or `state.old` is complete: every file is on the disk before
+    a folder gets its name, and progress.json, without which a folder is none, is written last.
+    """
     fresh, old = run / f"{STATE}.new", run / f"{STATE}.old"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -84,11 +92,16 @@ def save_state(
         }
         groups = json.dumps(state["param_groups"])
         save_tensors(tensors, fresh / f"optimiser_{name}.safetensors", {"param_groups": groups})
+    for path in fresh.iterdir():
+        _force_to_disk(path)
     (fresh / "progress.json").write_text(json.dumps(asdict(progress)))
+    _force_to_disk(fresh / "progress.json")
+    _force_to_disk(fresh)
     if (run / STATE).exists():  # else .old is the only complete checkpoint: keep it until the swap
         shutil.rmtree(old, ignore_errors=True)
         (run / STATE).rename(old)
     fresh.rename(run / STATE)
+    _force_to_disk(run)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -144,7 +157,9 @@ class Trackers:
                 for line in self._path.read_text().splitlines()
                 if self._keeps(line, first_step)
             ]
-            self._path.write_text("".join(line + "\n" for line in kept))
+            partial = self._path.with_name(self._path.name + ".partial")
+            partial.write_text("".join(line + "\n" for line in kept))
+            partial.replace(self._path)
         self._file = self._path.open("a", buffering=1)
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=max(0, first_step))
 
@@ -168,6 +183,20 @@ class Trackers:
         self._board.close()
 
 
+def log_bad_files(run: Path, files: list[BadFile]) -> None:
+    """Adds files that could not be read to bad_files.jsonl, each once; warns about the first one."""
+    log = run / BAD_FILES
+    known = set(log.read_text().splitlines()) if log.exists() else set()
+    if not known:
+        warnings.warn(
+            f"{files[0].problem} It was replaced by another image; {log} lists every such file.",
+            stacklevel=2,
+        )
+    lines = dict.fromkeys(json.dumps(asdict(file), ensure_ascii=False) for file in files)
+    with log.open("a") as file:
+        file.writelines(line + "\n" for line in lines if line not in known)
+
+
 @contextmanager
 def _complete(folder: Path) -> Iterator[None]:
     """Turns what a damaged checkpoint raises while it is read into one sentence."""
@@ -178,6 +207,15 @@ def _complete(folder: Path) -> Iterator[None]:
             f"Expected a complete checkpoint in {folder}, found a damaged one ({error}); "
             "delete the folder and train without --resume."
         ) from None
+
+
+def _force_to_disk(path: Path) -> None:
+    """Waits until a file or the names in a folder are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _state_folder(run: Path) -> Path | None:

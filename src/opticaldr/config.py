@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from opticaldr.types import InputError
 
@@ -19,6 +19,7 @@ PRESETS = ("tiny", "demo", "literal", "focused", "avec2013", "avec2014")
 Group = Literal["lens", "emotion", "depression"]
 Role = Literal["faces", "expressions", "recordings"]
 Loss = Literal["identity", "utility", "emotion", "depression"]
+Protocol = Literal["subject-disjoint", "official-dev", "official-traindev"]
 
 
 class Settings(BaseModel):
@@ -112,15 +113,26 @@ class NetworkConfig(Settings):
     """SANet-2D (paper.md 7.2). width F = 16 gives 2.66 M parameters per branch.
 
     temporal: "frames" scores each frame, as the paper's lineage does; "moments" scores a recording
-    from mean and spread of its frame features, so that motion counts.
+    from mean and spread of its frame features, so that motion counts; "dynamics" from a few
+    numbers about look and speed of motion (networks.motion), and its batches hold clips of
+    stage.per_group frames in a row: some seconds, so that motion can be seen.
+    lags_s: time differences [s] over which "dynamics" measures speed; from one to a few frames.
     """
 
     width: int = 16
     blocks: int = 4
     groups: int = 2
     hidden: int = 256
-    temporal: Literal["frames", "moments"] = "frames"
+    temporal: Literal["frames", "moments", "dynamics"] = "frames"
+    lags_s: tuple[float, ...] = (0.4, 1.6)
     attribute_names: tuple[str, ...] = ()
+
+    @field_validator("lags_s")
+    @classmethod
+    def _lags(cls, lags_s: tuple[float, ...]) -> tuple[float, ...]:
+        if not lags_s or min(lags_s) <= 0:
+            raise ValueError(f"lags_s must be one or more times above 0 s, found {lags_s}")
+        return lags_s
 
 
 class LossConfig(Settings):
@@ -232,6 +244,21 @@ class SurrogateConfig(Settings):
     steps: int = 600
 
 
+class TrainingConfig(Settings):
+    """How a step is computed; what it computes does not change, but for rounding (docs/scale.md).
+
+    mixed_precision: "bf16" runs the network's layers in bfloat16; optics, sensor, the surrogate and
+        all losses stay float32.
+    gradient_accumulation: pieces that a batch is worked on in, one after the other; each sees only
+        its own batch statistics and pairs of faces.
+    loader_workers: threads that read images ahead; 0 = the step itself reads them.
+    """
+
+    mixed_precision: Literal["no", "bf16"] = "no"
+    gradient_accumulation: int = Field(default=1, ge=1)
+    loader_workers: int = Field(default=2, ge=0)
+
+
 class Stages(Settings):
     """The four progressive steps (paper.md 7.4). Only step 1's optimisers are stated by the paper."""
 
@@ -293,15 +320,21 @@ def _paper_stages() -> Stages:
 
 
 class Config(Settings):
-    """Everything that a run needs to know."""
+    """Everything that a run needs to know.
+
+    protocol: how recordings are split, see data.protocol; only "subject-disjoint" never shows the
+    network a test person.
+    """
 
     preset: str = "focused"
     seed: int = 0
+    protocol: Protocol = "subject-disjoint"
     lens: LensConfig = LensConfig()
     sensor: SensorConfig = SensorConfig()
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     surrogate: SurrogateConfig = SurrogateConfig()
+    training: TrainingConfig = TrainingConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
     stages: Stages = _paper_stages()
 

@@ -1,39 +1,38 @@
-"""A run from end to end: train, score the test recordings, attack, and keep it all in one folder.
+"""A run from end to end: train, evaluate (evaluation.py), attack, and keep it all in one folder.
 
 Each function does one command's work on a run directory and updates results.json.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from opticaldr.camera import Camera, describe_camera, load_camera
 from opticaldr.config import Config, load_config
+from opticaldr.conformal import calibrate
 from opticaldr.data.faceset import FaceSet
 from opticaldr.data.pairs import Pairs
 from opticaldr.data.sources import Sources
-from opticaldr.evaluate import RecordingScore, depression_results, score_recordings
+from opticaldr.evaluate import score_recordings
+from opticaldr.evaluation import OnProgress
+from opticaldr.evaluation import evaluate_run as evaluate_run
 from opticaldr.faces import load_recogniser
 from opticaldr.faces.embedder import SmallEmbedder, train_embedder
 from opticaldr.faces.fetch import SOURCES, cached_file
-from opticaldr.model import OpticalDR, build_model, load_model, save_model
+from opticaldr.model import build_model, save_model
+from opticaldr.parallel import is_main, main_first
 from opticaldr.privacy.verification import Rung, embed_all, score_rung
-from opticaldr.results import SCHEMA_VERSION, read_json, validate, write_json
+from opticaldr.results import update_results, write_json
 from opticaldr.seeds import generator_for
+from opticaldr.shrinkage import fit_line, fold_in, without_own_person
 from opticaldr.tensors import save_tensors
-from opticaldr.train import OnStep, Trainer, TrainingData, recording_labels
-from opticaldr.types import BDI_MAX, Capture, CaptureFn, InputError, Recogniser, Scene
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with (what is being done, items done, items in all)."""
+from opticaldr.train import OnStep, Trainer, TrainingData
+from opticaldr.types import Capture, CaptureFn, InputError, Recogniser, Scene
 
 BESIDE = ("focused", "literal")
 """Untrained lenses that stand beside the attacked one in results.json."""
@@ -66,19 +65,29 @@ def train_run(
     run.mkdir(parents=True, exist_ok=True)
     model = build_model(config)
     surrogate = None
+    begun = resume and (run / "lens.json").exists()
+    if begun:
+        model.camera.trained_against = load_camera(run).trained_against
     if any("identity" in config.stages.numbered()[n].losses for n in stages):
-        surrogate = open_surrogate(config, sources, run, on_progress=on_progress)
-        model.camera.trained_against = (surrogate.name,)
-    save_model(model, config, run)
-    data = TrainingData(sources.training, sources.validation)
+        with main_first():  # the others read what it has trained
+            surrogate = open_surrogate(config, sources, run, on_progress=on_progress)
+        known = model.camera.trained_against
+        model.camera.trained_against = tuple(dict.fromkeys((*known, surrogate.name)))
+    if is_main() and not begun:
+        save_model(model, config, run)
+    data = TrainingData(sources.training, sources.validation, config.protocol)
     trainer = Trainer(model, config, data, run, surrogate=surrogate, on_step=on_step)
     seconds = trainer.fit(stages, resume=resume)
+    if not is_main():  # the others only lent their processors
+        return config
     model.cpu().requires_grad_(False).eval()
     if "recordings" in sources.validation and {3, 4} & set(stages):
-        validation = sources.validation["recordings"]
-        shrink_scores(model, score_recordings(model, validation, seed=config.seed))
-        scores = score_recordings(model, validation, seed=config.seed)
-        write_json(run / "calibration.json", calibrate(scores))
+        scores = score_recordings(model, sources.validation["recordings"], seed=config.seed)
+        trained = set(sources.training["recordings"].people)
+        strangers = [row for row in scores if row.person not in trained]
+        if strangers:  # errors on people who were trained on would promise too much
+            fold_in(fit_line(strangers), model)
+            write_json(run / "calibration.json", calibrate(without_own_person(strangers)))
     save_model(model, config, run)
     used = [*sources.training.values()]
     update_results(
@@ -107,6 +116,8 @@ def _resumed(config: Config, run: Path) -> Config:
     stored = load_config(run)
     names = {"attribute_names": stored.network.attribute_names}
     given = config.model_copy(update={"network": config.network.model_copy(update=names)})
+    readers = {"loader_workers": given.training.loader_workers}  # batches do not depend on them
+    stored = stored.model_copy(update={"training": stored.training.model_copy(update=readers)})
     if given != stored:
         raise InputError(
             f"Expected the configuration of {run / 'config.toml'}, found another; resume with "
@@ -145,65 +156,6 @@ def open_surrogate(
     )
     save_tensors(embedder.state_dict(), kept)
     return embedder
-
-
-def shrink_scores(model: OpticalDR, scores: list[RecordingScore]) -> None:
-    """Folds score <- a + b score into the last layer; a, b by least squares on validation people.
-
-    An over-fitted reader spreads its scores too widely; b, kept in [0, 1], takes that back. The
-    checkpoint in state/ keeps the unshrunk weights, so training on continues exactly.
-    """
-    score = np.array([row.score for row in scores])
-    label = np.array([row.label for row in scores])
-    spread = float(score.var())
-    covariance = float(((score - score.mean()) * (label - label.mean())).mean())
-    slope = min(1.0, max(0.0, covariance / spread)) if spread > 0 else 1.0
-    last = model.network.depression.head[-1]
-    last.weight.mul_(slope)
-    last.bias.mul_(slope).add_(float(label.mean() - slope * score.mean()) / BDI_MAX)
-
-
-def calibrate(scores: list[RecordingScore], coverage: float = 0.9) -> dict[str, Any]:
-    """Split-conformal half width of the score's interval from validation recordings.
-
-    The ceil((n + 1) coverage)-th smallest absolute error; the range 63 if n is too small for it.
-    Validation also chose the checkpoint, so the width is slightly optimistic.
-    """
-    errors = sorted(abs(row.score - row.label) for row in scores)
-    rank = math.ceil((len(errors) + 1) * coverage)
-    half_width = errors[rank - 1] if rank <= len(errors) else 63.0
-    return {"coverage": coverage, "half_width": half_width, "n": len(errors)}
-
-
-def evaluate_run(
-    run: Path, sources: Sources, *, on_progress: OnProgress | None = None
-) -> dict[str, Any]:
-    """Scores the test recordings of the sources and updates "depression" in results.json."""
-    if sources.test is None or "recordings" not in sources.training:
-        raise InputError(
-            "Expected recordings with BDI-II labels in a train and a test split, found none; "
-            "use --data synthetic or --data manifest=FILE.csv."
-        )
-    config, model = load_config(run), load_model(run)
-
-    def report(done: int, total: int) -> None:
-        if on_progress:
-            on_progress("scoring test recordings", done, total)
-
-    scores = score_recordings(model, sources.test, seed=config.seed, on_recording=report)
-    found = depression_results(scores, recording_labels(sources.training["recordings"]))
-    update_results(
-        run,
-        depression={
-            **found,
-            "data": sources.test.name,
-            "cue_gain": config.synthetic.cue_gain if sources.test.synthetic else 1.0,
-        },
-        synthetic=sources.test.synthetic,
-        seed=config.seed,
-        lens={"sha256": describe_camera(model.camera)["sha256"]},
-    )
-    return found
 
 
 @dataclass(frozen=True)
@@ -311,24 +263,3 @@ def _as_seen_by_an_attacker(camera: Camera, depth_m: float) -> CaptureFn:
         return camera(scene, torch.full((scene.shape[0],), depth_m), generator=generator)
 
     return capture
-
-
-def update_results(run: Path, **sections: Any) -> None:
-    """Replaces sections of results.json, starting from an empty one; checked before writing."""
-    path = run / "results.json"
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "synthetic": False,
-        "seed": 0,
-        "depression": None,
-        "privacy": {"attacks": []},
-        "lens": {"sha256": ""},
-        "seconds": {},
-    }
-    if path.exists():
-        content = read_json(path)
-    if content["synthetic"]:  # once a part rests on rendered people, the whole file says so
-        sections["synthetic"] = True
-    content.update(sections)
-    validate(content, "results")
-    write_json(path, content)

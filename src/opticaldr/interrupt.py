@@ -1,10 +1,15 @@
-"""Ctrl-C that waits for the end of a training step, so that no checkpoint holds half of one."""
+"""Ctrl-C that waits for the end of a training step, so that no checkpoint holds half of one.
+
+SIGTERM, with which batch systems and launchers end a job, counts as Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
 from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class PatientInterrupt:
@@ -21,17 +26,13 @@ class PatientInterrupt:
     def __enter__(self) -> PatientInterrupt:
         self._active = threading.current_thread() is threading.main_thread()
         if self._active:
-            self._before = signal.signal(signal.SIGINT, self._note)
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._active:
-            signal.signal(signal.SIGINT, self._before)
-
-    def check(self) -> None:
-        """Raises KeyboardInterrupt if Ctrl-C was pressed since the block began."""
-        if self.pending:
-            raise KeyboardInterrupt
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.pending:

@@ -32,14 +32,16 @@ class OpticalDR(nn.Module):
         scene: Scene,
         depth: Float[Tensor, "b"],
         recordings: Int[Tensor, "b"] | None = None,
+        times: Float[Tensor, "b"] | None = None,
         *,
         generator: torch.Generator,
     ) -> Prediction:
         """What the network reads from the captures of scenes at depth [m].
 
         recordings: number of the recording that each image belongs to; None = each on its own.
+        times: of each image in its recording [s]; None = not known.
         """
-        return self.network(self.camera(scene, depth, generator=generator), recordings)
+        return self.network(self.camera(scene, depth, generator=generator), recordings, times)
 
     def group(self, name: Group) -> nn.Module:
         """The module of a parameter group."""

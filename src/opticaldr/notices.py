@@ -33,6 +33,11 @@ QUESTIONNAIRE_NOISE = (
     "absolute error below that would be a warning sign."
 )
 
+CHANGE_THAT_MATTERS = (
+    "No fixed number of points is a change that matters: patients notice a fall of 17.5 % from "
+    "where they began, 32 % in depression that resists treatment (Button et al. 2015, n = 1,039)."
+)
+
 PATENTS = (
     "Patents. The authors of the method mention a pending patent application, and "
     "US 12,651,379 B2 and US 2024/0021018 A1 claim learned privacy optics. This is stated as a "

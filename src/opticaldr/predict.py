@@ -1,11 +1,11 @@
-"""Captures and severity estimates of pictures and videos: uint8 sRGB outside, tensors inside."""
+"""Severity estimates of pictures and videos."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,90 +13,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from opticaldr.camera import Camera
-from opticaldr.media import Input, VideoReader, VideoWriter, read_image, square_crop, write_image
+from opticaldr.capture import FRAMES_PER_BATCH, OnFrame, capture_photos, in_batches, to_photos
+from opticaldr.data.aligned_video import aligned_batches
+from opticaldr.data.sidecar import FrameRow
+from opticaldr.evaluate import CLIP_FRAMES
+from opticaldr.faces.detection import Detector
+from opticaldr.faces.tracking import follow
+from opticaldr.media import Frame, Input, VideoReader, read_image, shown, square_crop
+from opticaldr.metrics import BANDS, band_numbers
 from opticaldr.model import OpticalDR, load_model
 from opticaldr.notices import DISCLAIMER
-from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
+from opticaldr.optics.colour import srgb_to_linear
 from opticaldr.results import read_json
-from opticaldr.types import BDI_MAX, Capture, InputError, Photo
+from opticaldr.types import BDI_MAX, InputError
 
-FRAMES_PER_BATCH = 16
-BANDS = ((13, "minimal"), (19, "mild"), (28, "moderate"), (63, "severe"))
-"""Upper ends of the BDI-II bands (manual; depression.md 5)."""
-
-OnFrame = Callable[[int], None]
-
-
-def to_photos(images: Iterable[np.ndarray], size: int) -> Photo:
-    """(h, w, 3) uint8 images to (b, 3, size, size) sRGB in [0, 1]: centre square, resized."""
-    squares = np.stack([square_crop(image, size) for image in images])
-    return torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255
-
-
-def to_images(photos: Photo) -> np.ndarray:
-    """(b, 3, s, s) sRGB in [0, 1] to (b, s, s, 3) uint8."""
-    return (photos.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-
-
-@torch.no_grad()
-def capture_photos(
-    camera: Camera, photos: Photo, *, depth_m: float, generator: torch.Generator
-) -> Capture:
-    """What the camera stores of sRGB photos held at depth_m [m]; linear, (b, 3, s, s)."""
-    depth = torch.full((photos.shape[0],), depth_m)
-    return camera(srgb_to_linear(photos), depth, generator=generator)
-
-
-def capture_file(
-    camera: Camera,
-    source: Input,
-    target: Path,
-    *,
-    depth_m: float,
-    seed: int,
-    on_frame: OnFrame | None = None,
-) -> str | None:
-    """Writes what the camera would record of an image or a video (timestamps kept, sound dropped).
-
-    Returns None, or what was wrong with a video of which only a part could be read.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    size = camera.lens.config.sensor_pixels
-    if source.kind == "image":
-        photos = to_photos([read_image(source.path)], size)
-        stored = capture_photos(camera, photos, depth_m=depth_m, generator=generator)
-        write_image(target, to_images(linear_to_srgb(stored))[0])
-        return None
-    with (
-        VideoReader(source.path) as video,
-        VideoWriter(target, time_base=video.time_base, rate=video.rate) as out,
-    ):
-        done = 0
-        for frames in in_batches(video, FRAMES_PER_BATCH):
-            photos = to_photos([frame.image for frame in frames], size)
-            stored = capture_photos(camera, photos, depth_m=depth_m, generator=generator)
-            for image, frame in zip(to_images(linear_to_srgb(stored)), frames, strict=True):
-                out.write(image, frame.pts)
-            done += len(frames)
-            if on_frame:
-                on_frame(done)
-    return video.error
-
-
-def in_batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of up to `size` items."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
+DETECT_EVERY = 5
+"""Of the frames of a video, the detector looks at every so-many-th (faces.tracking)."""
+SHORT = 10
+"""A score from fewer frames with a face is flagged: intervals are measured on whole recordings."""
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A BDI-II estimate of one image or video.
 
-    score: in [0, 63]. ci90: 90 % interval from the errors on validation recordings, None if the run
-    has no calibration. frame_scores: one per frame at frame_times [s].
+    score: in [0, 63]: the mean over valid frames. ci90: 90 % interval from the errors on validation
+    recordings, None if the run has no calibration. frames: that were looked at; valid_frames: those
+    that were scored. frame_scores: one per valid frame, at frame_times [s].
     """
 
     source: str
@@ -111,7 +54,7 @@ class Estimate:
     @property
     def band(self) -> str:
         """BDI-II band of the score, halves rounded up (28.5 is severe)."""
-        return next(name for upper, name in BANDS if math.floor(self.score + 0.5) <= upper)
+        return BANDS[int(band_numbers(np.array(self.score)))][1]
 
     def to_json(self) -> dict[str, Any]:
         """One line of `predict --json`."""
@@ -146,36 +89,84 @@ class Predictor:
     """Severity of images and videos through a trained run.
 
     already_captured: the input was recorded by the camera itself, so no lens is simulated.
+    detector: finds the face, which is aligned as in training; None takes the centre square of every
+    frame. Captures are always taken whole: no detector finds a face in them.
     """
 
-    def __init__(self, run: Path, *, already_captured: bool = False, depth_m: float = 1.0) -> None:
+    def __init__(
+        self,
+        run: Path,
+        *,
+        already_captured: bool = False,
+        depth_m: float = 1.0,
+        detector: Detector | None = None,
+    ) -> None:
         self.model: OpticalDR = load_model(run)
         self.already_captured = already_captured
         self.depth_m = depth_m
+        self.detector = None if already_captured else detector
         self.half_width = read_half_width(run / "calibration.json")
 
     def predict(self, source: Input, *, seed: int = 0, on_frame: OnFrame | None = None) -> Estimate:
-        """Estimates one image or video; frames are scored as they are read, none is kept."""
+        """Estimates one image or video; frames are scored as they are read, none is kept.
+
+        Raises:
+            InputError: the file cannot be read, or no frame shows a face.
+        """
         generator = torch.Generator().manual_seed(seed)
-        flags = ["centre crop: no face was looked for"]
+        frames = crowded = 0
+        end_s = 0.0
+        times: list[float] = []
+        scores: list[float] = []
+        with _opened(source) as video:
+            for rows, faces in self._faces(video):
+                seen_s = [row.time_s for row in rows if row.success]
+                if len(faces):
+                    scores += self._score(faces, seen_s, generator).tolist()
+                times += seen_s
+                frames, end_s = frames + len(rows), rows[-1].time_s
+                crowded += sum(row.faces > 1 for row in rows)
+                if on_frame:
+                    on_frame(frames)
+            damage = video.error if isinstance(video, VideoReader) else None
+        if not scores:
+            raise InputError(
+                f"Expected a face in {shown(source.path)}, found none in {_count(frames)}; "
+                "check the input, or take the centre of the picture with --no-detect."
+            )
+        flags = [] if self.detector else ["centre crop: no face was looked for"]
+        if len(scores) < frames:
+            flags.append(f"no face found in {frames - len(scores)} of {_count(frames)}")
+        if crowded:
+            flags.append(
+                f"several faces in {crowded} of {_count(frames)}: the largest is followed as long "
+                "as it stays in place"
+            )
+        if len(scores) < SHORT:
+            flags.append(f"short: {_count(len(scores))}; intervals are those of whole recordings")
+        if damage:
+            flags.append(f"damaged video, scored up to {end_s:.2f} s: {damage}")
         if self.half_width is None:
             flags.append("no calibration: interval unknown")
-        if source.kind == "image":
-            scores = self._score([read_image(source.path)], generator)
-            return self._estimate(source, scores.tolist(), [0.0], flags)
-        scores, times = [], []
-        with VideoReader(source.path) as video:
-            for frames in in_batches(video, FRAMES_PER_BATCH):
-                scores += self._score([frame.image for frame in frames], generator).tolist()
-                times += [frame.time_s for frame in frames]
-                if on_frame:
-                    on_frame(len(scores))
-        if video.error:
-            flags.append(f"damaged video, scored up to {times[-1]:.2f} s: {video.error}")
-        return self._estimate(source, scores, times, flags)
+        return self._estimate(source, scores, times, frames, flags)
+
+    def _faces(self, frames: Iterable[Frame]) -> Iterator[tuple[list[FrameRow], np.ndarray]]:
+        """What was seen in successive frames, and the crops of those with a face."""
+        size = self.model.camera.lens.config.sensor_pixels
+        whole_clips = self.model.network.config.temporal != "frames"
+        batch = CLIP_FRAMES if whole_clips else FRAMES_PER_BATCH
+        if self.detector:
+            seen = follow(frames, self.detector, every=DETECT_EVERY)
+            yield from aligned_batches(seen, size=size, batch=batch)
+            return
+        for some in in_batches(frames, batch):
+            rows = [FrameRow(f.number or 0, f.pts, f.time_s, True, 0) for f in some]
+            yield rows, np.stack([square_crop(frame.image, size) for frame in some])
 
     @torch.no_grad()
-    def _score(self, images: list[np.ndarray], generator: torch.Generator) -> Tensor:
+    def _score(
+        self, images: np.ndarray, times_s: list[float], generator: torch.Generator
+    ) -> Tensor:
         photos = to_photos(images, self.model.camera.lens.config.sensor_pixels)
         if self.already_captured:
             capture = srgb_to_linear(photos)
@@ -184,14 +175,20 @@ class Predictor:
                 self.model.camera, photos, depth_m=self.depth_m, generator=generator
             )
         together = torch.zeros(len(images), dtype=torch.long)  # the frames of one window
-        return self.model.network(capture, together).severity
+        times = torch.tensor(times_s, dtype=torch.float64)
+        return self.model.network(capture, together, times).severity
 
     def _estimate(
-        self, source: Input, scores: list[float], times: list[float], flags: list[str]
+        self,
+        source: Input,
+        scores: list[float],
+        times: list[float],
+        frames: int,
+        flags: list[str],
     ) -> Estimate:
         if not all(np.isfinite(scores)):
             raise InputError(
-                f"Expected finite scores for {source.path.name}, found NaN; the weights of the run "
+                f"Expected finite scores for {shown(source.path.name)}, found NaN; the weights of the run "
                 "are damaged: train it again."
             )
         score = float(np.clip(np.mean(scores), 0.0, BDI_MAX))
@@ -199,12 +196,26 @@ class Predictor:
         if self.half_width is not None:
             interval = (max(0.0, score - self.half_width), min(BDI_MAX, score + self.half_width))
         return Estimate(
-            source=str(source.path),
+            source=shown(source.path),
             score=score,
             ci90=interval,
-            frames=len(scores),
+            frames=frames,
             valid_frames=len(scores),
             frame_times=times,
             frame_scores=scores,
             flags=flags,
         )
+
+
+@contextmanager
+def _opened(source: Input) -> Iterator[VideoReader | list[Frame]]:
+    """The frames of a video, or an image as the one frame that it is."""
+    if source.kind == "image":
+        yield [Frame(read_image(source.path), 0, Fraction(1), 0)]
+    else:
+        with VideoReader(source.path) as video:
+            yield video
+
+
+def _count(frames: int) -> str:
+    return "1 frame" if frames == 1 else f"{frames} frames"

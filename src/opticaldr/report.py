@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 from opticaldr import figures, notices
+from opticaldr.depression_page import severity_section
+from opticaldr.model_card import write_model_card
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.privacy.verification import stretch_contrast
 from opticaldr.results import Figure, read_json, validate
@@ -97,7 +99,7 @@ class Run:
 
 
 def write_report(run: Path) -> Path:
-    """Writes run/report.html from config.toml, results.json, lens.json and metrics.jsonl.
+    """Writes run/report.html, and MODEL_CARD.md, from the files of a run.
 
     Every file but one of results.json and lens.json may be missing; the page then says so.
     """
@@ -112,6 +114,7 @@ def write_report(run: Path) -> Path:
         faces = [drawn.image(i) for i in range(len(drawn))]
     page = run / "report.html"
     page.write_text(render(content, camera=camera, faces=faces), encoding="utf-8")
+    write_model_card(run)
     return page
 
 
@@ -183,19 +186,22 @@ def read_log(path: Path) -> Log:
 
 def render(run: Run, *, camera: CameraView | None, faces: Sequence[np.ndarray]) -> str:
     """The page as HTML. camera and faces ((S, S, 3) uint8 sRGB) are for a run with a lens."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     page = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("opticaldr", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page.filters["figure"] = _figure
     page.filters["count"] = _count
     page.filters["duration"] = _duration
-    templates = files("opticaldr").joinpath("templates")
-    template = templates.joinpath("report.html.j2").read_text(encoding="utf-8")
+    style = files("opticaldr").joinpath("templates/page.css").read_text(encoding="utf-8")
     results = run.results
-    return page.from_string(template).render(
-        style=templates.joinpath("page.css").read_text(encoding="utf-8"),
+    return page.get_template("report.html.j2").render(
+        style=style,
         run=run,
         results=results,
         lens=run.lens,
@@ -206,7 +212,7 @@ def render(run: Run, *, camera: CameraView | None, faces: Sequence[np.ndarray]) 
         seconds=_times(run) if results else [],
         attacks=_attacks(results) if results else None,
         depression=results["depression"] if results else None,
-        baselines=_baselines(results["depression"]) if results and results["depression"] else [],
+        severity=severity_section(results) if results and results["depression"] else None,
         notices=notices,
     )
 
@@ -314,14 +320,6 @@ def _attacks(results: dict[str, Any]) -> dict[str, Any]:
         "tried": sorted(tried),
         "not_tried": [rung for rung in notices.RUNGS if rung != "A0" and rung not in tried],
     }
-
-
-def _baselines(depression: dict[str, Any]) -> list[dict[str, Any]]:
-    """The trivial predictors, the training mean first and once."""
-    given = depression.get("baselines", [])
-    if any(row["name"] == "train mean" for row in given):
-        return given
-    return [{"name": "train mean", "mae": depression["train_mean_mae"]}, *given]
 
 
 def _record(figure: dict[str, Any]) -> Figure:

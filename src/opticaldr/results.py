@@ -64,3 +64,24 @@ def validate(content: dict[str, Any], schema: str) -> None:
             f"Expected {schema}.json to follow schema {SCHEMA_VERSION}, found a problem at "
             f"'{error.json_path}': {error.message}."
         )
+
+
+def update_results(run: Path, **sections: Any) -> None:
+    """Replaces sections of results.json, starting from an empty one; checked before writing."""
+    path = run / "results.json"
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "synthetic": False,
+        "seed": 0,
+        "depression": None,
+        "privacy": {"attacks": []},
+        "lens": {"sha256": ""},
+        "seconds": {},
+    }
+    if path.exists():
+        content = read_json(path)
+    if content["synthetic"]:  # once a part rests on rendered people, the whole file says so
+        sections["synthetic"] = True
+    content.update(sections)
+    validate(content, "results")
+    write_json(path, content)

@@ -63,7 +63,8 @@ class ScoreTask:
         numbers = [number for number, group in enumerate(groups) for _ in group]
         size = self.model.camera.lens.config.sensor_pixels
         batch = load_batch(faces, members, numbers, size=size)
-        self.scenes, self.recordings = srgb_to_linear(batch.photos), batch.group
+        self.scenes = srgb_to_linear(batch.photos)
+        self.recordings, self.times = batch.group, batch.time_s
         self.labels = torch.tensor([faces.records[group[0]].severity for group in groups])
         self.depth_index, self.seed = depth_index, seed
         self.reference: Tensor | None = None
@@ -76,7 +77,7 @@ class ScoreTask:
         which = torch.full((len(self.scenes),), self.depth_index)
         irradiance = convolve(self.scenes, psf, which, border=camera.lens.config.border)
         capture = camera.sensor(irradiance, generator=generator)
-        severity = self.model.network(capture, self.recordings).severity
+        severity = self.model.network(capture, self.recordings, self.times).severity
         counts = torch.bincount(self.recordings)
         total = torch.zeros(len(counts)).index_add_(0, self.recordings, severity.float())
         return (total / counts).clamp(0, BDI_MAX)

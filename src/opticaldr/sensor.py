@@ -37,14 +37,27 @@ class Sensor(nn.Module):
         super().__init__()
         self.config = config
 
-    def forward(self, irradiance: Irradiance, *, generator: torch.Generator) -> Capture:
-        """Capture in [0, 1]; the same generator state gives the same bits."""
-        images = irradiance.shape[0]
+    def forward(
+        self,
+        irradiance: Irradiance,
+        *,
+        generator: torch.Generator,
+        first: int = 0,
+        total: int | None = None,
+    ) -> Capture:
+        """Capture in [0, 1]; the same generator state gives the same bits.
+
+        first, total: the images are rows first, first + 1, ... of a batch of `total`; noise is drawn
+        for all of it, so that a part sees what it would see in the whole. None = these images.
+        """
+        images, *shape = irradiance.shape
+        rows = slice(first, first + images)
+        total = images if total is None else total
         low, high = self.config.read_noise_train
         if not self.training:
             low = high = self.config.read_noise_test
         draw = {"generator": generator, "device": generator.device}
-        sigma = low + (high - low) * torch.rand(images, 1, 1, 1, **draw)
-        noise = torch.randn(irradiance.shape, **draw).mul_(sigma)
+        sigma = low + (high - low) * torch.rand(total, 1, 1, 1, **draw)
+        noise = torch.randn(total, *shape, **draw)[rows].mul_(sigma[rows])
         clipped = (irradiance + noise.to(irradiance)).clamp(0.0, 1.0)
         return quantise(clipped, self.config.bits)

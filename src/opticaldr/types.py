@@ -44,7 +44,9 @@ class FaceRecord:
 
     key: file, archive member or frame id; names the image in every error.
     person: identity. A person never crosses train / dev / test.
-    recording: the video or session that the frame belongs to; "" for photographs.
+    recording: the video that the frame belongs to; "" for photographs.
+    session: what a label belongs to, such as "203_1"; its tasks are recordings. "" if unknown.
+    task: what is done in the recording, such as "Freeform"; "" if unknown.
     time_s: time of the frame in its recording [s].
     split: "train", "dev", "test" or "".
     emotion: index into EMOTIONS, -1 if unknown.
@@ -52,6 +54,7 @@ class FaceRecord:
     attributes: one value in [0, 1] per name in FaceSet.attribute_names (NaN if unknown).
     landmarks: five points (eyes, nose tip, mouth corners; image left first) x1, y1 .. x5, y5
         as a fraction of the crop side (0 = left/top edge, 1 = right/bottom edge).
+    groups: one value per name in FaceSet.group_names ("" if unknown), such as the person's sex.
     """
 
     key: str
@@ -63,6 +66,9 @@ class FaceRecord:
     severity: float = math.nan
     attributes: tuple[float, ...] = ()
     landmarks: tuple[float, ...] = ()
+    session: str = ""
+    task: str = ""
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,7 @@
-"""The cases of `bench optics`: point spread functions beside the peers, and a step of training.
-
-All engines of a case run in one process, one after the other in every round; a ratio is the median
-over the rounds of (peer / ours) within a round, so that a busy machine slows both.
-"""
+"""The cases of `bench optics`: point spread functions beside the peers, and a step of training."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
@@ -15,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from opticaldr.bench.measure import Work, peak_mib, seconds_per_call
+from opticaldr.bench.measure import Work, peak_mib
 from opticaldr.bench.peers import ENGINES, OURS
 from opticaldr.bench.reference import Reference, misplaced, reference_psfs
+from opticaldr.bench.rounds import OnProgress, case_row, interleaved
 from opticaldr.camera import Camera
 from opticaldr.config import LensConfig, NetworkConfig, SensorConfig, load_config
 from opticaldr.lens import Lens
@@ -26,7 +21,6 @@ from opticaldr.optics.system import OpticalSystem
 from opticaldr.sensor import Sensor
 from opticaldr.types import InputError
 
-OnProgress = Callable[[str, int, int], None]
 SANET = "SANet forward+backward"
 
 
@@ -193,9 +187,9 @@ def _psf_case(
         }
         on_progress(f"error and memory: {case.title}", number, len(installed))
     works = {name: prepare_psf(name, case) for name in installed}
-    times = _interleaved(works, rounds, device, case.title, on_progress)
+    times = interleaved(works, rounds, device, case.title, on_progress)
     missing = {name: e.missing for name, e in ENGINES.items() if e.missing}
-    return _row(case.title, OURS, case.depths, times, rows, missing)
+    return case_row(case.title, OURS, case.depths, times, rows, missing)
 
 
 def _step_case(size: Size, device: str, rounds: int, on_progress: OnProgress) -> dict[str, Any]:
@@ -209,54 +203,5 @@ def _step_case(size: Size, device: str, rounds: int, on_progress: OnProgress) ->
         rows[name] = {"error_tv": None, "error_tv_area": None, "peak_mib": peak}
         on_progress(f"memory: {title}", number, len(works))
     works[OURS]()  # fills the caches
-    times = _interleaved(works, rounds, torch.device(device), title, on_progress)
-    return _row(title, OURS, size.images, times, rows, {})
-
-
-def _interleaved(
-    works: dict[str, Work],
-    rounds: int,
-    device: torch.device,
-    title: str,
-    on_progress: OnProgress,
-) -> dict[str, list[float]]:
-    """Seconds per call of each work, one value a round, all works in every round."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds):
-        for place, (name, work) in enumerate(works.items(), start=1):
-            times[name].append(seconds_per_call(work, device))
-            on_progress(title, number * len(works) + place, rounds * len(works))
-    return times
-
-
-def _row(
-    title: str,
-    ours: str,
-    frames: int,
-    times: dict[str, list[float]],
-    rows: dict[str, dict[str, float | None]],
-    missing: dict[str, str | None],
-) -> dict[str, Any]:
-    """One case: our figures, then each peer's. frames: depths or images that one call makes."""
-    own = times[ours]
-    peers: dict[str, Any] = {}
-    for name, seconds in times.items():
-        if name != ours:
-            ratios = [theirs / mine for theirs, mine in zip(seconds, own, strict=True)]
-            peers[name] = {
-                "s": statistics.median(seconds),
-                "ratio": statistics.median(ratios),
-                "ratio_range": [min(ratios), max(ratios)],
-                **rows[name],
-            }
-    for name, remedy in missing.items():
-        absent = ("s", "ratio", "ratio_range", "error_tv", "error_tv_area", "peak_mib")
-        peers[name] = {**dict.fromkeys(absent), "missing": remedy}
-    return {
-        "case": title,
-        "ours_s": statistics.median(own),
-        "ours_s_range": [min(own), max(own)],
-        "frames_per_s": frames / statistics.median(own),
-        **{f"ours_{key}": value for key, value in rows[ours].items()},
-        "peers": peers,
-    }
+    times = interleaved(works, rounds, torch.device(device), title, on_progress)
+    return case_row(title, OURS, size.images, times, rows, {})

@@ -14,8 +14,10 @@ from rich.table import Table
 
 from opticaldr.cli.attack import attack
 from opticaldr.cli.bench import bench
+from opticaldr.cli.data import data as data_commands
 from opticaldr.cli.lens import lens as lens_commands
-from opticaldr.cli.tables import attack_table, depression_table
+from opticaldr.cli.serve import serve
+from opticaldr.cli.tables import attack_table, depression_table, group_sentences
 from opticaldr.errors import InputError
 
 # torch is imported when a command needs it, so that --help is fast
@@ -29,6 +31,7 @@ recognisers = typer.Typer(no_args_is_help=True, help="Recognisers that judge a l
 app.add_typer(recognisers, name="recognisers")
 app.add_typer(lens_commands, name="lens")
 app.add_typer(bench, name="bench")
+app.add_typer(data_commands, name="data")
 
 UsageError = typer.BadParameter.__base__
 """A wrong option or argument; Typer exports no name for the base of BadParameter."""
@@ -41,7 +44,11 @@ err = Console(stderr=True)
 
 Data = Annotated[
     list[str] | None,
-    typer.Option("--data", help="synthetic, or NAME=PATH: lfw, expressions, manifest."),
+    typer.Option(
+        "--data",
+        help="synthetic, or NAME=PATH: avec2013, avec2014, manifest, celeba, lfw, affectnet, rafdb, "
+        "ferplus, expressions.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change one setting: a.b=c. May be repeated.")
@@ -140,21 +147,24 @@ def train(
     stages: Annotated[str, typer.Option("--stages", help="Stages to train.")] = "1,2,3,4",
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped run.")] = False,
 ) -> None:
-    """Train lens and network in four progressive stages.
+    """Train lens and network in four progressive stages; docs/scale.md has several GPUs.
 
     Example: opticaldr train --config focused --data lfw=lfw.tar --data synthetic --stages 1
     --out runs/lfw
     """
+    from opticaldr.checkpoint import BAD_FILES
     from opticaldr.cli.progress import bars, stage_numbers
     from opticaldr.config import load_config
     from opticaldr.data.sources import open_sources
     from opticaldr.experiment import refuse_occupied, train_run
+    from opticaldr.parallel import is_main, main_first
 
     config = load_config(config_source, settings)
     numbers = stage_numbers(stages, config)
     refuse_occupied(to, resume=resume)  # before anything is rendered
-    with bars(err) as progress:
-        sources = open_sources(data or ["synthetic"], config, on_render=progress.on_render)
+    with bars(err, quiet=not is_main()) as progress:
+        with main_first():  # the others find what it has rendered
+            sources = open_sources(data or ["synthetic"], config, on_render=progress.on_render)
         train_run(
             config,
             sources,
@@ -164,7 +174,11 @@ def train(
             on_step=progress.on_step,
             on_progress=progress.on_progress,
         )
+    if not is_main():
+        return
     out.print(f"Trained stages {stages}: {to}\nNext: opticaldr attack --lens {to} --data ...")
+    if (to / BAD_FILES).exists():
+        out.print(f"Some files could not be read and were replaced: {to / BAD_FILES}")
 
 
 @app.command()
@@ -180,9 +194,9 @@ def capture(
     Example: opticaldr capture --lens focused face.jpg -o captured.png
     """
     from opticaldr.camera import load_camera
+    from opticaldr.capture import capture_file
     from opticaldr.cli.progress import bars
-    from opticaldr.media import find_inputs
-    from opticaldr.predict import capture_file
+    from opticaldr.media import find_inputs, shown
 
     _check_depth(depth)
     camera = load_camera(lens)
@@ -199,7 +213,7 @@ def capture(
                 notes += [(item.path, note)] if note else []
             progress.on_progress("capturing", number, len(found))
     for path, note in notes:
-        err.print(f"{path}: {note}", markup=False)
+        err.print(f"{shown(path)}: {note}", markup=False)
     out.print(f"Captured {len(found) - len(failures)} of {len(found)}: {to}")
     _finish(failures, len(found))
 
@@ -212,6 +226,9 @@ def predict(
     already_captured: Annotated[
         bool, typer.Option("--already-captured", help="Input comes from the camera itself.")
     ] = False,
+    no_detect: Annotated[
+        bool, typer.Option("--no-detect", help="Take the centre of each frame; look for no face.")
+    ] = False,
     depth: Depth = 1.0,
     seed: Seed = 0,
 ) -> None:
@@ -219,12 +236,18 @@ def predict(
 
     Example: opticaldr predict --model demo-run clip.mp4 --json
     """
+    from opticaldr.faces.detection import DlibDetector, detector_installed
     from opticaldr.media import find_inputs
     from opticaldr.notices import DISCLAIMER
     from opticaldr.predict import Predictor
 
     _check_depth(depth)
-    predictor = Predictor(model, already_captured=already_captured, depth_m=depth)
+    predictor = Predictor(
+        model,
+        already_captured=already_captured,
+        depth_m=depth,
+        detector=None if no_detect or not detector_installed() else DlibDetector(),
+    )
     found = find_inputs(inputs)
     failures = []
     for item in found:
@@ -240,7 +263,7 @@ def predict(
             if estimate.ci90:
                 interval = f"90 % interval {estimate.ci90[0]:.1f} to {estimate.ci90[1]:.1f}"
             out.print(
-                f"{item.path}: BDI-II {estimate.score:.1f} ({interval}), band {estimate.band}, "
+                f"{estimate.source}: BDI-II {estimate.score:.1f} ({interval}), band {estimate.band}, "
                 f"{estimate.frames} frames; {'; '.join(estimate.flags)}",
                 markup=False,
                 soft_wrap=True,
@@ -254,24 +277,37 @@ def predict(
 def evaluate(
     model: Annotated[Path, typer.Option("--model", help="Folder of a trained run.")],
     data: Data = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="Must be the one that the run trained under.")
+    ] = None,
 ) -> None:
-    """Score the test recordings once: pooled MAE, RMSE and CCC beside the train mean.
+    """Read the test recordings: errors beside trivial predictors, by unit, group and part.
 
     Example: opticaldr evaluate --model demo-run --data synthetic
     """
     from opticaldr.cli.progress import bars
     from opticaldr.config import load_config
     from opticaldr.data.sources import open_sources
-    from opticaldr.experiment import evaluate_run
+    from opticaldr.evaluation import evaluate_run, refuse_other_protocol
+    from opticaldr.results import read_json
 
     config = load_config(_run_folder(model))
+    refuse_other_protocol(model, protocol)  # before anything is rendered
     with bars(err) as progress:
         sources = open_sources(data or ["synthetic"], config, on_render=progress.on_render)
         depression = evaluate_run(model, sources, on_progress=progress.on_progress)
     out.print(depression_table(depression))
+    for sentence in group_sentences(depression):
+        out.print(sentence, markup=False)
+    times = read_json(model / "results.json")["test_readings"][-1]["count"]
+    if times > 1:
+        out.print(f"Test read {times} times by this run: choosing among readings flatters.")
+    if sources.test.synthetic:
+        out.print("Synthetic people: these numbers say nothing about patients.")
 
 
 app.command()(attack)
+app.command()(serve)
 
 
 @app.command()

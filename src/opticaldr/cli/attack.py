@@ -24,7 +24,7 @@ def attack(
         ),
     ],
     data: Annotated[
-        str, typer.Option("--data", help="synthetic, lfw=PATH or manifest=FILE.csv.")
+        str, typer.Option("--data", help="synthetic, lfw=PATH, celeba=PATH or manifest=FILE.csv.")
     ] = "synthetic",
     tier: Annotated[
         str, typer.Option("--tier", help="smoke (minutes, no claim), standard or publication.")

@@ -15,11 +15,6 @@ out = Console()
 err = Console(stderr=True)
 
 
-@bench.callback()
-def _group() -> None:
-    """Keeps `optics` a name of its own while it is the only benchmark."""
-
-
 @bench.command()
 def optics(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
@@ -54,6 +49,40 @@ def optics(
                 keys = ("s", "ratio", "ratio_range", "error_tv", "peak_mib")
                 table.add_row(name, *_cells(*(peer[key] for key in keys)))
         out.print(table)
+
+
+@bench.command()
+def predict(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    config: Annotated[
+        str, typer.Option("--config", help="Preset, TOML file or run folder.")
+    ] = "focused",
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Rounds of the interleaved run.")
+    ] = 5,
+) -> None:
+    """Compare the network part of predict through ONNX Runtime and through PyTorch.
+
+    Example: opticaldr bench predict --json
+    """
+    from opticaldr.bench.predict import OURS, bench_predict
+    from opticaldr.cli.progress import bars
+    from opticaldr.config import load_config
+
+    with bars(err) as progress:
+        report = bench_predict(load_config(config), rounds=rounds, on_progress=progress.on_progress)
+    if as_json:
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+        return
+    for case in report["cases"]:
+        frames = case["frames_per_s"] * case["ours_s"]
+        table = Table("engine", "frames/s", "ratio [min, max]", title=case["case"])
+        table.add_row(OURS, f"{case['frames_per_s']:.1f}", "")
+        for name, peer in case["peers"].items():
+            _, ratio, *_ = _cells(peer["s"], peer["ratio"], peer["ratio_range"], None, None)
+            table.add_row(name, f"{frames / peer['s']:.1f}", ratio)
+        out.print(table)
+    out.print(f"{report['threads']} threads, {report['device']}.", highlight=False)
 
 
 def _cells(

@@ -53,10 +53,11 @@ class Bars:
 
 
 @contextmanager
-def bars(console: Console, *, memory_s: float = 30) -> Iterator[Bars]:
+def bars(console: Console, *, memory_s: float = 30, quiet: bool = False) -> Iterator[Bars]:
     """A set of bars that lives as long as the block.
 
     memory_s: the time left is estimated from the progress of the last so many seconds.
+    quiet: never shown, as on all but one of several processes.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -70,7 +71,7 @@ def bars(console: Console, *, memory_s: float = 30) -> Iterator[Bars]:
         *columns,
         console=console,
         speed_estimate_period=memory_s,
-        disable=not console.is_terminal,
+        disable=quiet or not console.is_terminal,
     )
     with shown as progress:
         yield Bars(progress)

@@ -37,17 +37,39 @@ def ladder_table(card: dict) -> Table:
 
 
 def depression_table(found: dict) -> Table:
-    table = Table("BDI-II", "value [95 % interval]", "n")
-    names = {
-        "mae": "MAE",
-        "rmse": "RMSE",
-        "ccc": "CCC",
-        "train_mean_mae": "MAE of the train mean",
-        "gain_over_train_mean": "gain over the train mean",
+    """The network beside the trivial predictors, then its units and parts, by MAE and RMSE."""
+    table = Table("BDI-II", "MAE", "RMSE", "CCC", "n", title=f"protocol {found['protocol']}")
+    table.add_row(f"this network, by {found['unit']}", *_errors(found))
+    for row in found["baselines"]:
+        table.add_row(row["name"], *_errors(row))
+    table.add_section()
+    gain = found["gain_over_train_mean"]
+    table.add_row("gain over the train mean", _figure(gain, 2), "", "", str(gain["n"]))
+    parts = {f"by {unit}": found["units"][unit] for unit in ("session", "recording")}
+    parts |= {
+        "people of the official train or dev set": found["seen"],
+        "strangers": found["unseen"],
     }
-    for key, name in names.items():
-        table.add_row(name, _figure(found[key], 2), str(found[key]["n"]))
+    tasks = {f"task {task}": part for task, part in found["units"]["tasks"].items()}
+    for name, part in (parts | tasks).items():
+        whole = part["n"] == found["mae"]["n"] and name in parts
+        if "mae" in part and not whole:
+            table.add_row(name, *_errors(part))
     return table
+
+
+def group_sentences(found: dict) -> list[str]:
+    """One sentence for each group that is worse off than the other people."""
+    return [
+        f"{row['group']} {row['value']}: worse than the other people in {' and '.join(row['worse'])}"
+        for row in found["groups"]
+        if row["worse"]
+    ]
+
+
+def _errors(part: dict) -> list[str]:
+    figures = [_figure(part[key], 2) if part.get(key) else "" for key in ("mae", "rmse", "ccc")]
+    return [*figures, str(part["mae"]["n"])]
 
 
 def _figure(figure: dict, digits: int) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from opticaldr.data import synthetic
+from opticaldr.data.celeba import load_celeba
 from opticaldr.data.faceset import FaceSet
 from opticaldr.data.lfw import load_lfw, load_pairs, people_outside
 from opticaldr.data.manifest import load_manifest
@@ -67,7 +68,7 @@ def open_attack(
     official_pairs: bool = False,
     on_render: OnRender | None = None,
 ) -> AttackSet:
-    """Opens `synthetic`, `lfw=PATH` or `manifest=FILE.csv` for an attack.
+    """Opens `synthetic`, `lfw=PATH`, `celeba=PATH` or `manifest=FILE.csv` for an attack.
 
     Args:
         image_size: side of rendered faces [px].
@@ -75,15 +76,17 @@ def open_attack(
         official_pairs: take the set's own pair list (LFW's View 2) instead of all mated pairs.
     """
     name, separator, path = spec.partition("=")
-    if spec != "synthetic" and (name not in ("lfw", "manifest") or not separator):
+    if spec != "synthetic" and (name not in ("lfw", "celeba", "manifest") or not separator):
         raise InputError(
-            "Expected --data synthetic, lfw=PATH or manifest=FILE.csv to attack, found "
-            f"'{spec}'; other sets do not say who is who."
+            "Expected --data synthetic, lfw=PATH, celeba=PATH or manifest=FILE.csv to attack, "
+            f"found '{spec}'; other sets do not say who is who."
         )
     if official_pairs and name != "lfw":
         raise InputError(f"Expected --pairs official with lfw=PATH, found '{spec}'; leave it out.")
     if name == "lfw":
         return _lfw(Path(path), sizes, seed, official_pairs)
+    if name == "celeba":
+        return _celeba(Path(path), sizes, seed)
     if name == "manifest":
         return _manifest(Path(path), sizes, seed)
     return _synthetic(sizes, image_size, seed, on_render)
@@ -114,6 +117,16 @@ def _lfw(path: Path, sizes: Sizes, seed: int, official: bool) -> AttackSet:
     inside = np.setdiff1d(np.arange(len(faces)), lens_side)
     test, attacker, notes = _deal(faces, inside, inside, sizes, seed)
     return AttackSet(faces, test, attacker, len(outside), notes=notes)
+
+
+def _celeba(path: Path, sizes: Sizes, seed: int) -> AttackSet:
+    """The official partition: test people are attacked, an attacker learns on validation people."""
+    faces = load_celeba(path)
+    splits = np.array([record.split for record in faces.records])
+    sides = (np.flatnonzero(splits == split) for split in ("test", "dev"))
+    test, attacker, notes = _deal(faces, *sides, sizes, seed)
+    trained = {record.person for record in faces.records if record.split == "train"}
+    return AttackSet(faces, test, attacker, lens_people=len(trained), notes=notes)
 
 
 def _manifest(path: Path, sizes: Sizes, seed: int) -> AttackSet:

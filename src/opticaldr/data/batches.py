@@ -19,10 +19,14 @@ FLIPPED_POINTS = [2, 3, 0, 1, 4, 5, 8, 9, 6, 7]
 
 @dataclass(frozen=True)
 class Batch:
-    """Photos (b, 3, s, s) sRGB in [0, 1] and labels; `group` numbers people or recordings."""
+    """Photos (b, 3, s, s) sRGB in [0, 1] and labels; `group` numbers people or recordings.
+
+    time_s: time of each image in its recording [s], float64; 0 for photographs.
+    """
 
     photos: Photo
     group: Int[Tensor, "b"]
+    time_s: Float[Tensor, "b"]
     emotion: Int[Tensor, "b"]
     severity: Float[Tensor, "b"]
     attributes: Float[Tensor, "b a"]
@@ -55,12 +59,16 @@ class GroupedFaces:
         return cls(faces, role, tuple(tuple(members) for members in groups.values()))
 
     def draw(
-        self, *, groups: int, per_group: int, generator: torch.Generator
+        self, *, groups: int, per_group: int, generator: torch.Generator, clips: bool = False
     ) -> tuple[list[int], list[int]]:
         """Indices and group numbers of `groups` distinct groups with `per_group` members each.
 
         A group with too few members repeats them (augmentation makes the views differ); a set with
         too few groups gives all it has. Images without a group are drawn one by one.
+
+        clips: a recording gives `per_group` frames that follow one another in time, from a random
+        start, instead of a random subset. A shorter one gives all its frames once: a repeated frame
+        would look like a face that holds still.
         """
         if self.role == "expressions":
             groups, per_group = groups * per_group, 1
@@ -68,11 +76,23 @@ class GroupedFaces:
         indices, numbers = [], []
         for number in chosen:
             members = self.groups[number]
+            if clips and self.role == "recordings":
+                clip = self._clip(members, per_group, generator)
+                indices += clip
+                numbers += [number] * len(clip)
+                continue
             order = torch.randperm(len(members), generator=generator).tolist()
             repeats = -(-per_group // len(members))
             indices += [members[i] for i in (order * repeats)[:per_group]]
             numbers += [number] * per_group
         return indices, numbers
+
+    def _clip(self, members: tuple[int, ...], length: int, generator: torch.Generator) -> list[int]:
+        """Up to `length` frames that follow one another in time, from a random start."""
+        in_time = sorted(members, key=lambda index: self.faces.records[index].time_s)
+        starts = max(1, len(in_time) - length + 1)
+        start = int(torch.randint(starts, (), generator=generator))
+        return in_time[start : start + length]
 
 
 def load_batch(faces: FaceSet, indices: list[int], groups: list[int], *, size: int) -> Batch:
@@ -83,7 +103,13 @@ def load_batch(faces: FaceSet, indices: list[int], groups: list[int], *, size: i
         name: torch.stack([example[name] for example in examples])
         for name in ("emotion", "severity", "attributes", "landmarks")
     }
-    return Batch(photos=photos, group=torch.tensor(groups), **labels)
+    times = [faces.records[index].time_s for index in indices]
+    return Batch(
+        photos=photos,
+        group=torch.tensor(groups),
+        time_s=torch.tensor(times, dtype=torch.float64),
+        **labels,
+    )
 
 
 def resize(photos: Photo, size: int) -> Photo:
@@ -117,6 +143,7 @@ def augment(
     return Batch(
         photos=photos.clamp(0, 1),
         group=batch.group,
+        time_s=batch.time_s,
         emotion=batch.emotion,
         severity=batch.severity,
         attributes=batch.attributes,

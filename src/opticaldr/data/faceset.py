@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ class FaceSet(Dataset):
 
     name: shown in tables and reports.
     synthetic: True if the faces are rendered; every report repeats it.
-    attribute_names: names of FaceRecord.attributes, in order.
+    attribute_names, group_names: of FaceRecord.attributes and FaceRecord.groups, in order.
+    captured_by: sha256 of the lens.json through which the images were recorded; "" = clear faces.
     """
 
     name: str
@@ -29,6 +30,8 @@ class FaceSet(Dataset):
     read: ReadImage
     attribute_names: tuple[str, ...] = ()
     synthetic: bool = False
+    group_names: tuple[str, ...] = ()
+    captured_by: str = ""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -39,8 +42,7 @@ class FaceSet(Dataset):
 
     def subset(self, indices: Sequence[int]) -> FaceSet:
         """The same set with only these records, in this order."""
-        records = tuple(self.records[i] for i in indices)
-        return FaceSet(self.name, records, self.read, self.attribute_names, self.synthetic)
+        return replace(self, records=tuple(self.records[i] for i in indices))
 
     def split(self, split: str) -> FaceSet:
         """The records of one split ("train", "dev" or "test"); an empty split is an InputError."""

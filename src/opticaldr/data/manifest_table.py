@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import csv
 import difflib
-import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
+from types import ModuleType
 
 from opticaldr.media import kind_of, sample_times
 from opticaldr.types import BDI_MAX, EMOTIONS, FaceRecord, InputError
 
+BATCH_ROWS = 4096
+"""Rows of a Parquet file that are in memory at once."""
+
 SPLITS = ("train", "dev", "test")
 SEVERITY_COLUMNS = ("bdi", "score", "severity")
 LANDMARK_COLUMNS = tuple(f"lm{point}{axis}" for point in range(1, 6) for axis in "xy")
+POINT_COLUMNS = tuple(f"p{point}{axis}" for point in range(1, 6) for axis in "xy")
 REQUIRED_COLUMNS = ("path", "subject")
 COLUMNS = (
     *REQUIRED_COLUMNS,
@@ -23,8 +30,11 @@ COLUMNS = (
     *SEVERITY_COLUMNS,
     "emotion",
     *LANDMARK_COLUMNS,
+    *POINT_COLUMNS,
+    "captured_by",
 )
 ATTRIBUTE_PREFIX = "attr:"
+GROUP_PREFIX = "group:"
 
 
 @dataclass(frozen=True)
@@ -32,21 +42,25 @@ class Row:
     """One line of a manifest: cells by column, and where it stands for error messages."""
 
     file: Path
-    line: int
+    place: str
     cells: dict[str, str]
+    is_file: Callable[[Path], bool] = Path.is_file
 
     def error(self, expected: str, found: str, advice: str) -> InputError:
         return InputError(
-            f"Expected {expected} in line {self.line} of {self.file}, found {found}; {advice}."
+            f"Expected {expected} in {self.place} of {self.file}, found {found}; {advice}."
         )
 
-    def records(self, attributes: Sequence[str], frames_per_video: int) -> list[FaceRecord]:
+    def records(
+        self, attributes: Sequence[str], groups: Sequence[str], frames_per_video: int
+    ) -> list[FaceRecord]:
         """The row's image, or the frames of its video."""
         file, kind = self._image()
         subject = self.cells["subject"]
         if not subject:
             raise self.error("a subject", "an empty cell", "name the person")
-        parts = [part for column in ("session", "task") if (part := self.cells.get(column))]
+        session, task = self.cells.get("session", ""), self.cells.get("task", "")
+        parts = [part for part in (session, task) if part]
         if kind == "video" and not parts:
             parts = [file]
         time = self._number("time")
@@ -62,7 +76,10 @@ class Row:
             attributes=tuple(
                 self._number(ATTRIBUTE_PREFIX + name, low=0, high=1) for name in attributes
             ),
-            landmarks=self._landmarks(),
+            landmarks=self._all_or_none(LANDMARK_COLUMNS, low=-1, high=2),
+            session=_session_key(subject, session),
+            task=task,
+            groups=tuple(self.cells[GROUP_PREFIX + name] for name in groups),
         )
         if kind == "image":
             return [record]
@@ -70,6 +87,10 @@ class Row:
         if math.isnan(time):
             times = sample_times(self.file.parent / file, frames_per_video)
         return [replace(record, key=f"{file}@{t}", time_s=t) for t in times]
+
+    def points(self) -> tuple[float, ...]:
+        """The five points by which the image is aligned [px]; empty if they are unknown."""
+        return self._all_or_none(POINT_COLUMNS)
 
     def _image(self) -> tuple[str, str]:
         """The path cell and the kind of file that it names."""
@@ -81,7 +102,7 @@ class Row:
             raise self.error(
                 "an image or a video", f"'{file}'", "use a suffix such as .jpg, .png or .mp4"
             )
-        if not (self.file.parent / file).is_file():
+        if not self.is_file(self.file.parent / file):
             raise self.error(
                 f"the file {self.file.parent / file}",
                 "nothing there",
@@ -119,54 +140,131 @@ class Row:
         column = next((c for c in SEVERITY_COLUMNS if c in self.cells), SEVERITY_COLUMNS[0])
         return self._number(column, low=0, high=BDI_MAX)
 
-    def _landmarks(self) -> tuple[float, ...]:
-        # A mouth may lie outside the crop, a pixel coordinate lies far outside.
-        values = tuple(self._number(column, low=-1, high=2) for column in LANDMARK_COLUMNS)
+    def _all_or_none(
+        self, columns: Sequence[str], *, low: float = -math.inf, high: float = math.inf
+    ) -> tuple[float, ...]:
+        """The numbers of columns that are known together or not at all; empty if unknown.
+
+        A landmark may lie outside the crop; a pixel coordinate lies far outside.
+        """
+        if columns[0] not in self.cells:
+            return ()
+        values = tuple(self._number(column, low=low, high=high) for column in columns)
         unknown = sum(map(math.isnan, values))
         if unknown == len(values):
             return ()
         if unknown:
             raise self.error(
-                "all of lm1x .. lm5y or none", f"{unknown} empty", "fill or empty all of them"
+                f"all of {columns[0]} .. {columns[-1]} or none",
+                f"{unknown} empty",
+                "fill or empty all of them",
             )
         return values
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a manifest below its header, which is checked."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a manifest below its header, which is checked; one at a time."""
+    lines = _parquet_lines(path) if path.suffix.lower() == ".parquet" else _csv_lines(path)
+    _, header = next(lines, ("", []))
+    if not header:
         raise InputError(
-            f"Expected a manifest (CSV) at {path}, found '{error.strerror}'; check the path."
-        ) from None
+            f"Expected a header and at least one row in {path}, found an empty file; "
+            "add one line per image or video."
+        )
+    _check_header(header, path)
+    is_file = lru_cache(maxsize=1024)(Path.is_file)  # an index names a video once for each frame
+    empty = True
+    for place, cells in lines:
+        if len(cells) != len(header):
+            raise InputError(
+                f"Expected {len(header)} cells in {place} of {path}, found {len(cells)}; "
+                "quote cells that contain commas."
+            )
+        empty = False
+        yield Row(path, place, dict(zip(header, cells, strict=True)), is_file)
+    if empty:
+        raise InputError(
+            f"Expected a header and at least one row in {path}, found only a header; "
+            "add one line per image or video."
+        )
+
+
+def write_parquet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | float]]) -> None:
+    """Writes rows as a Parquet table of text; numbers keep every digit."""
+    arrow, parquet = _pyarrow()
+    schema = arrow.schema([(column, arrow.string()) for column in header])
+    remaining = iter(rows)
+    with parquet.ParquetWriter(path, schema) as writer:
+        while chunk := [[str(cell) for cell in row] for row in islice(remaining, BATCH_ROWS)]:
+            columns = [list(column) for column in zip(*chunk, strict=True)]
+            writer.write_table(arrow.table(dict(zip(header, columns, strict=True)), schema))
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Place and cells of the header and of every line that is not empty."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            try:
+                for cells in reader:
+                    if any(cells):
+                        yield f"line {reader.line_num}", [cell.strip() for cell in cells]
+            except csv.Error as error:
+                raise InputError(
+                    f"Expected comma-separated values in {path}, found '{error}' in line "
+                    f"{reader.line_num}; save the table as CSV UTF-8."
+                ) from None
     except UnicodeDecodeError:
         raise InputError(
             f"Expected UTF-8 text in {path}, found another encoding; save the table as CSV UTF-8."
         ) from None
-    reader = csv.reader(io.StringIO(text), skipinitialspace=True, strict=True)
-    try:
-        lines = [(reader.line_num, [c.strip() for c in cells]) for cells in reader if any(cells)]
-    except csv.Error as error:
+    except OSError as error:
         raise InputError(
-            f"Expected comma-separated values in {path}, found '{error}' in line "
-            f"{reader.line_num}; save the table as CSV UTF-8."
+            f"Expected a manifest (CSV or Parquet) at {path}, found '{error.strerror}'; "
+            "check the path."
         ) from None
-    if len(lines) < 2:
-        found = "only a header" if lines else "an empty file"
+
+
+def _parquet_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Column names, then place and cells of every row, as text."""
+    arrow, parquet = _pyarrow()
+    try:
+        with parquet.ParquetFile(path) as file:
+            yield "the header", list(file.schema_arrow.names)
+            number = 0
+            for batch in file.iter_batches(BATCH_ROWS):
+                columns = [column.to_pylist() for column in batch.columns]
+                for cells in zip(*columns, strict=True):
+                    number += 1
+                    yield f"row {number}", [_as_text(cell) for cell in cells]
+    except (OSError, arrow.ArrowException) as error:
         raise InputError(
-            f"Expected a header and at least one row in {path}, found {found}; "
-            "add one line per image or video."
-        )
-    (_, header), *body = lines
-    _check_header(header, path)
-    for line, cells in body:
-        if len(cells) != len(header):
-            raise InputError(
-                f"Expected {len(header)} cells in line {line} of {path}, found {len(cells)}; "
-                "quote cells that contain commas."
-            )
-    return [Row(path, line, dict(zip(header, cells, strict=True))) for line, cells in body]
+            f"Expected a manifest (CSV or Parquet) at {path}, found '{error}'; check the file."
+        ) from None
+
+
+def _as_text(cell: object) -> str:
+    if cell is None or cell != cell:
+        return ""
+    return str(int(cell)) if isinstance(cell, bool) else str(cell).strip()
+
+
+def _pyarrow() -> tuple[ModuleType, ModuleType]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise InputError(
+            "Expected the package pyarrow for Parquet files, found none; run: pip install pyarrow."
+        ) from None
+    return pyarrow, pyarrow.parquet
+
+
+def _session_key(subject: str, session: str) -> str:
+    """What a label belongs to: "subject/session", or the session where it names its subject."""
+    if not session or re.match(rf"{re.escape(subject)}[_/-]", session):
+        return session
+    return f"{subject}/{session}"
 
 
 def _check_header(header: Sequence[str], path: Path) -> None:
@@ -177,12 +275,13 @@ def _check_header(header: Sequence[str], path: Path) -> None:
             "save the table as CSV with commas."
         )
     for column in header:
-        if column in COLUMNS or column.removeprefix(ATTRIBUTE_PREFIX) not in ("", column):
+        prefixed = [column.removeprefix(prefix) for prefix in (ATTRIBUTE_PREFIX, GROUP_PREFIX)]
+        if column in COLUMNS or any(name not in ("", column) for name in prefixed):
             continue
         near = difflib.get_close_matches(column, COLUMNS, n=1, cutoff=0.0)[0]
         raise InputError(
             f"Expected only known columns in {path}, found '{column}'; did you mean '{near}', "
-            f"or '{ATTRIBUTE_PREFIX}{column}' for an attribute?"
+            f"or '{ATTRIBUTE_PREFIX}{column}' for an attribute, '{GROUP_PREFIX}{column}' for a group?"
         )
     for column in REQUIRED_COLUMNS:
         if column not in header:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from opticaldr.config import Config, Role
+from opticaldr.config import Config, Protocol, Role
 from opticaldr.data import synthetic
+from opticaldr.data.avec import survey_avec
+from opticaldr.data.celeba import survey_celeba
 from opticaldr.data.expression import load_expression
+from opticaldr.data.expression_affectnet import survey_affectnet
+from opticaldr.data.expression_fer import survey_ferplus
+from opticaldr.data.expression_rafdb import survey_rafdb
 from opticaldr.data.faceset import FaceSet
 from opticaldr.data.lfw import label_files, load_lfw, load_pairs, people_outside
 from opticaldr.data.lfw_labels import label
 from opticaldr.data.manifest import load_manifest
 from opticaldr.data.pairs import Pairs, all_pairs
+from opticaldr.data.protocol import partition
+from opticaldr.data.recordings import Edition
+from opticaldr.data.rendered import marked
+from opticaldr.data.survey import Survey
 from opticaldr.types import InputError
 
 OnRender = Callable[[int, int], None]
@@ -26,7 +36,12 @@ MAX_NONMATED = 20000
 class Sources:
     """Face sets by role. People never occur in two of training, validation, test and attack.
 
+    The official protocols of recordings break that rule, and say so in seen_people.
+
     test: recordings that `evaluate` alone reads. attack, pairs: faces for verification.
+    protocol: how the recordings were split; None without recordings. seen_people: people of the
+    test split who have an official training or development session, see data.protocol.
+    left_out: session, recording or reason -> why it is not used, or how many are not.
     """
 
     training: dict[Role, FaceSet] = field(default_factory=dict)
@@ -34,16 +49,23 @@ class Sources:
     test: FaceSet | None = None
     attack: FaceSet | None = None
     pairs: Pairs | None = None
+    protocol: Protocol | None = None
+    seen_people: frozenset[str] = frozenset()
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def filled_from(self, other: Sources) -> Sources:
         """These sets, and those of `other` for the roles that are still empty."""
-        own_attack = self.attack is not None
+        recordings = self if "recordings" in self.training else other
+        attack = self if self.attack is not None else other
         return Sources(
             training={**other.training, **self.training},
             validation={**other.validation, **self.validation},
-            test=self.test or other.test,
-            attack=self.attack if own_attack else other.attack,
-            pairs=self.pairs if own_attack else other.pairs,
+            test=recordings.test,
+            attack=attack.attack,
+            pairs=attack.pairs,
+            protocol=recordings.protocol,
+            seen_people=recordings.seen_people,
+            left_out={**other.left_out, **self.left_out},
         )
 
 
@@ -109,6 +131,7 @@ def open_synthetic(config: Config, *, on_render: OnRender | None = None) -> Sour
         test=recordings(400_000, size.test_recordings, "test"),
         attack=attack,
         pairs=all_pairs(people, max_nonmated=MAX_NONMATED, seed=seed),
+        protocol=config.protocol,
     )
 
 
@@ -128,33 +151,122 @@ def _open_lfw(path: Path, config: Config) -> Sources:
     )
 
 
-def _open_expressions(path: Path, config: Config) -> Sources:
-    faces = load_expression(path)
+def _open_celeba(path: Path, config: Config) -> Sources:
+    """The official partition: train, validation, and pairs of test people alone to attack."""
+    survey = survey_celeba(path, size=config.lens.sensor_pixels)
+    parts = {split: survey.faces.split(split) for split in ("train", "dev", "test")}
+    if len(parts["test"].people) == len(parts["test"]):
+        raise InputError(
+            f"Expected people with several pictures in {path}, found one picture each; put "
+            "identity_CelebA.txt beside the pictures."
+        )
+    tested, validated = set(parts["test"].people), set(parts["dev"].people)
+    attack = parts["test"]
+    people = [record.person for record in attack.records]
     return Sources(
-        training={"expressions": faces.split("train")},
-        validation={"expressions": faces.split("dev")},
+        training={"faces": _without(parts["train"], tested | validated)},
+        validation={"faces": _without(parts["dev"], tested)},
+        attack=attack,
+        pairs=all_pairs(people, max_nonmated=MAX_NONMATED, seed=config.seed),
+        left_out=_counts(survey),
+    )
+
+
+def _open_avec(edition: Edition) -> Callable[[Path, Config], Sources]:
+    """Recordings of one edition, split by the configured protocol."""
+
+    def open_avec(path: Path, config: Config) -> Sources:
+        survey = survey_avec(
+            path, edition, frames=config.synthetic.frames, size=config.lens.sensor_pixels
+        )
+        return _recordings(marked(survey.faces, path), config, _counts(survey))
+
+    return open_avec
+
+
+def _recordings(faces: FaceSet, config: Config, left_out: dict[str, str]) -> Sources:
+    """Rated recordings as the protocol of the configuration splits them."""
+    parts = partition(faces, config.protocol)
+    return Sources(
+        training={"recordings": parts.train},
+        validation={"recordings": parts.dev} if parts.dev else {},
+        test=parts.test,
+        protocol=parts.protocol,
+        seen_people=parts.seen_people,
+        left_out={**left_out, **parts.left_out},
+    )
+
+
+def _open_expressions(path: Path, config: Config) -> Sources:
+    return _expressions(Survey(load_expression(path)))
+
+
+def _open_affectnet(path: Path, config: Config) -> Sources:
+    return _expressions(survey_affectnet(path, size=config.lens.sensor_pixels))
+
+
+def _open_rafdb(path: Path, config: Config) -> Sources:
+    return _expressions(survey_rafdb(path))
+
+
+def _open_ferplus(path: Path, config: Config) -> Sources:
+    return _expressions(survey_ferplus(path))
+
+
+def _expressions(survey: Survey) -> Sources:
+    return Sources(
+        training={"expressions": survey.faces.split("train")},
+        validation={"expressions": survey.faces.split("dev")},
+        left_out=_counts(survey),
     )
 
 
 def _open_manifest(path: Path, config: Config) -> Sources:
-    """Rows with a severity train the depression branch, rows with an emotion the emotion branch."""
-    faces = load_manifest(path, frames_per_video=config.synthetic.frames)
-    rated = any(record.severity == record.severity for record in faces.records)
-    felt = any(record.emotion >= 0 for record in faces.records)
-    roles: list[Role] = (["recordings"] if rated else []) + (["expressions"] if felt else [])
-    train, dev = faces.split("train"), faces.split("dev")
-    has_test = rated and any(record.split == "test" for record in faces.records)
-    return Sources(
-        training=dict.fromkeys(roles or ["faces"], train),
-        validation=dict.fromkeys(roles or ["faces"], dev),
-        test=faces.split("test") if has_test else None,
+    """Rated recordings train the depression branch, images with an emotion the emotion branch."""
+    faces = load_manifest(
+        path, size=config.lens.sensor_pixels, frames_per_video=config.synthetic.frames
     )
+    faces = marked(faces, path)
+    rated = [i for i, record in enumerate(faces.records) if not math.isnan(record.severity)]
+    felt = any(record.emotion >= 0 for record in faces.records)
+    sources = Sources()
+    if rated:
+        without = f"{len(faces) - len(rated)} images of {path.name}"
+        left_out = {without: "no score"} if len(rated) < len(faces) else {}
+        sources = _recordings(faces.subset(rated), config, left_out)
+    if felt or not rated:
+        role: Role = "expressions" if felt else "faces"
+        tested = set(sources.test.people) if sources.test else set()
+        train = _without(faces.split("train"), tested)  # no emotion of a tested person, either
+        dev = _without(faces.split("dev"), tested | set(train.people))
+        sources = sources.filled_from(
+            Sources(training={role: train}, validation={role: dev} if len(dev) else {})
+        )
+    return sources
+
+
+def _without(faces: FaceSet, people: set[str]) -> FaceSet:
+    return faces.subset([i for i, r in enumerate(faces.records) if r.person not in people])
+
+
+def _counts(survey: Survey) -> dict[str, str]:
+    """reason -> how many images or recordings of a set were left out, and the first of them."""
+    return {
+        f"{survey.faces.name}: {reason}": f"{len(what)} left out, such as {what[0]}"
+        for reason, what in survey.left_out.items()
+    }
 
 
 ADAPTERS: dict[str, Callable[[Path, Config], Sources]] = {
-    "lfw": _open_lfw,
-    "expressions": _open_expressions,
+    "avec2013": _open_avec("avec2013"),
+    "avec2014": _open_avec("avec2014"),
     "manifest": _open_manifest,
+    "celeba": _open_celeba,
+    "lfw": _open_lfw,
+    "affectnet": _open_affectnet,
+    "rafdb": _open_rafdb,
+    "ferplus": _open_ferplus,
+    "expressions": _open_expressions,
 }
 """Names that --data NAME=PATH knows."""
 

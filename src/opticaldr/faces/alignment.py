@@ -1,14 +1,16 @@
-"""From the aligned crop to a recogniser's own chip: one constant affine map, differentiable.
+"""The five-point template, and from the aligned crop to a recogniser's own chip.
 
 Every face in this package is cropped to the ArcFace five-point template scaled by 0.72 about the
 crop's centre. A lens does not move the face, so an attacker who knows where the face was needs no
-landmarks: one constant map per recogniser cuts its chip from any such crop, sharp or blurred.
+landmarks: one constant, differentiable map per recogniser cuts its chip from any such crop, sharp
+or blurred.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +19,34 @@ from opticaldr.types import InputError, Photo
 
 REFERENCE_SIDE = 160
 """Side of the crop in whose pixels the constants below are given [px]."""
+
+FIVE_POINTS = np.array(
+    [
+        *[(61.7887, 75.5734), (98.0328, 75.3729), (80.0259, 96.1862)],
+        *[(65.1364, 117.4045), (95.1508, 117.2385)],
+    ]
+)
+"""(5, 2) x, y of eyes, nose tip and mouth corners (image left first) in the crop; whole numbers are
+pixel centres. ArcFace's template for 112 px (Deng et al., CVPR 2019), scaled by 0.72 x 160/112."""
+FIVE_POINTS.flags.writeable = False
+
+
+def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The turn, scale and shift that bring points nearest to others, in least squares.
+
+    Written with complex numbers: target = a source + b.
+
+    Args:
+        source, target: (n, 2) x, y of the same n >= 2 points; the source points differ.
+
+    Returns:
+        (2, 3): [x', y'] = matrix @ [x, y, 1].
+    """
+    z, w = (points @ (1, 1j) for points in (source, target))
+    centred = z - z.mean()
+    a = (centred.conj() @ (w - w.mean())) / (centred.conj() @ centred).real
+    b = w.mean() - a * z.mean()
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
 @dataclass(frozen=True)

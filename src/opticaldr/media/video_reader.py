@@ -14,6 +14,7 @@ import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import Interpolation
 
+from opticaldr.media.files import shown
 from opticaldr.media.image import MAX_PIXELS
 from opticaldr.types import InputError
 
@@ -34,6 +35,9 @@ EXACT_COLOUR = (
 SEEK_AHEAD_S = 4.0
 """Frames further ahead than this are sought; nearer ones are reached by decoding on [s]."""
 
+TIME_ROUNDING_S = 1e-6
+"""Sums of time steps and ticks of a clock differ by less [s]."""
+
 SHORTFALL_S = 0.5
 """A stream that ends this much earlier than its header says is damaged [s]; headers round."""
 
@@ -44,11 +48,13 @@ class Frame:
 
     image: (h, w, 3) uint8 sRGB, upright.
     pts: presentation time in ticks of time_base [s].
+    number: place among the frames of the video that decode, from 0; None after a seek.
     """
 
     image: np.ndarray
     pts: int
     time_base: Fraction
+    number: int | None = None
 
     @property
     def time_s(self) -> float:
@@ -84,7 +90,7 @@ class VideoReader:
 
     def __init__(self, source: Path | BinaryIO, *, name: str = "") -> None:
         """Opens a file, or a binary stream that can seek (for videos that stay in memory)."""
-        self.name = name or (str(source) if isinstance(source, Path) else "the uploaded video")
+        self.name = name or (shown(source) if isinstance(source, Path) else "the uploaded video")
         self.error: str | None = None
         self._damage_count = 0
         self._container = _open(source, self.name)
@@ -132,13 +138,42 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in order of presentation; a second pass needs a new reader."""
+        for number, frame in enumerate(self._pass()):
+            yield self._upright(frame, number)
+
+    def sampled(self, step_s: float) -> Iterator[Frame]:
+        """The frames nearest to a grid of times step_s [s] apart from the first frame on.
+
+        Uses up the one pass. No frame comes twice: where a gap of a variable frame rate swallows
+        steps, or the frames lie further apart than the step, there are fewer.
+        """
+        if not step_s > 0:
+            raise InputError(f"Expected a time step above 0 s, found {step_s}; such as 0.2.")
+        due, given = 0, None  # the next step of the grid, and the frame that was yielded last
+        before: tuple[int, av.VideoFrame] | None = None
+        for after in enumerate(self._pass()):
+            passed = self._time(after[1]) - self.start_s + TIME_ROUNDING_S
+            reached = max(due - 1, int(passed // step_s))
+            # of the steps between two frames the first is nearest to one, the last to the other
+            for step in sorted({due, reached} if due <= reached else ()):
+                target = self.start_s + step * step_s
+                pair = (before, after) if before else (after,)
+                number, frame = min(pair, key=lambda c, t=target: abs(self._time(c[1]) - t))
+                if number != given:
+                    given = number
+                    yield self._upright(frame, number)
+            due = reached + 1
+            before = after
+
+    def _pass(self) -> Iterator[av.VideoFrame]:
+        """Every frame that decodes; then `error` is set."""
         last = self._first
         if last is not None:
             self._first = None
-            yield self._upright(last)
+            yield last
         for frame in self._raw:
             last = frame
-            yield self._upright(frame)
+            yield frame
         self._check_end(last)
 
     def nearest(self, times: Iterable[float]) -> list[Frame]:
@@ -175,7 +210,8 @@ class VideoReader:
     def _choose_stream(self) -> av.VideoStream:
         """The first stream of moving pictures; the cover of a music file is none."""
         for stream in self._container.streams.video:
-            if not stream.disposition & Disposition.attached_pic:
+            known = stream.codec_context is not None  # damaged headers may name no codec
+            if known and not stream.disposition & Disposition.attached_pic:
                 break
         else:
             found = "sound only" if self._container.streams.audio else "no video stream"
@@ -206,10 +242,11 @@ class VideoReader:
         except av.FFmpegError:
             self._damage_count += 1
 
-    def _upright(self, frame: av.VideoFrame) -> Frame:
+    def _upright(self, frame: av.VideoFrame, number: int | None = None) -> Frame:
         turns = round(frame.rotation / 90)  # counterclockwise, as numpy counts
         image = frame.to_ndarray(format="rgb24", interpolation=EXACT_COLOUR, threads=1)
-        return Frame(np.ascontiguousarray(np.rot90(image, turns)), frame.pts, self.time_base)
+        upright = np.ascontiguousarray(np.rot90(image, turns))
+        return Frame(upright, frame.pts, self.time_base, number)
 
     def _check_end(self, last: av.VideoFrame | None) -> None:
         """Sets `error` from what the pass met."""
@@ -226,29 +263,6 @@ class VideoReader:
                 f"Expected a whole video in {self.name}, found damage ({', '.join(faults)}); "
                 "the frames that could be decoded were used."
             )
-
-
-def sample_times(path: Path, count: int) -> tuple[float, ...]:
-    """The middles of `count` equal stretches of a video [s]; reads the header where it can.
-
-    Rounded to milliseconds, so that the times can be written down and read back.
-    """
-    with VideoReader(path) as video:
-        start, duration = video.start_s, video.duration_s
-    if duration is None:  # a recording that was streamed: its length is where its packets end
-        duration = _last_packet_s(path) - start
-    return tuple(round(start + (i + 0.5) / count * duration, 3) for i in range(count))
-
-
-def frames_at(path: Path, times: Iterable[float]) -> list[Frame]:
-    """The frames nearest to ascending times [s]; seeks where the container has an index."""
-    with VideoReader(path) as video:
-        return video.nearest(times)
-
-
-def read_frames(path: Path, count: int) -> list[Frame]:
-    """`count` frames equally spaced in time over a video."""
-    return frames_at(path, sample_times(path, count))
 
 
 def _open(source: Path | BinaryIO, name: str) -> av.container.InputContainer:
@@ -288,11 +302,3 @@ def _stated_length(stream: av.VideoStream) -> float | None:
         return (int(hours) * 60 + int(minutes)) * 60 + float(seconds) or None
     except ValueError:
         return None
-
-
-def _last_packet_s(path: Path) -> float:
-    """Presentation time of the last packet [s], read without decoding."""
-    with VideoReader(path) as video:
-        stamps = (packet.pts for packet in video._container.demux(video._stream))
-        last = max((pts for pts in stamps if pts is not None), default=0)
-        return float(last * video.time_base)

@@ -145,7 +145,10 @@ class VideoWriter:
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
         try:
-            self._container.mux(self._stream.encode(frame))
+            for packet in self._stream.encode(frame):
+                # without one tick or more the file would end before its last frame
+                packet.duration = max(1, round(1 / self._rate / self._time_base))
+                self._container.mux(packet)
         except av.FFmpegError as error:
             raise cannot_write(self._path, error.strerror) from None
 

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from opticaldr.config import NetworkConfig
+from opticaldr.networks.motion import MotionSummary, average, follow
 from opticaldr.networks.sanet import SANet
 from opticaldr.optics.colour import linear_to_srgb
 from opticaldr.types import BDI_MAX, EMOTIONS, Capture, Prediction
@@ -33,21 +34,46 @@ class DepressionBranch(nn.Module):
 
     With config.temporal = "moments" the head sees mean and log spread over the frames of a
     recording, (b, 128 F), normalised and half of them dropped in training: there are far fewer
-    recordings than features.
+    recordings than features. With "dynamics" one linear layer reads the 50 numbers of a
+    MotionSummary, half of them dropped in training: 51 weights, and 512 F + 8 that project the
+    features (8,251 in all at F = 16, against 528,897 for "moments").
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        self.temporal = config.temporal
         self.extract = SANet(width=config.width, blocks=config.blocks, groups=config.groups)
         width = 2 * self.extract.features
-        tamed: list[nn.Module] = []
-        if config.temporal == "moments":
-            width *= 2
-            tamed = [nn.BatchNorm1d(width), nn.Dropout(0.5)]
-        self.head = nn.Sequential(
-            *tamed, nn.Linear(width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1)
-        )
+        if config.temporal == "dynamics":
+            self.motion = MotionSummary(width, lags_s=config.lags_s)
+            self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(self.motion.width, 1))
+        else:
+            tamed: list[nn.Module] = []
+            if config.temporal == "moments":
+                width *= 2
+                tamed = [nn.BatchNorm1d(width), nn.Dropout(0.5)]
+            self.head = nn.Sequential(
+                *tamed, nn.Linear(width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1)
+            )
         nn.init.zeros_(self.head[-1].weight)  # start at one constant score
+
+    def score(
+        self,
+        features: Float[Tensor, "b f"],
+        tracks: Float[Tensor, "b 10"] | None,
+        recordings: Int[Tensor, "b"],
+        times: Float[Tensor, "b"],
+    ) -> Float[Tensor, "b"]:
+        """BDI-II scores: one a frame with "frames", else one a recording, given to all its frames.
+
+        features: both branches' of single frames. tracks (motion.follow) and times [s]: of frames,
+        for "dynamics" only.
+        """
+        if self.temporal == "moments":
+            features = moments(features, recordings)
+        if self.temporal == "dynamics":
+            features = self.motion(features, tracks, recordings, times)
+        return BDI_MAX * self.head(features).squeeze(1)
 
 
 class FaceReader(nn.Module):
@@ -59,24 +85,36 @@ class FaceReader(nn.Module):
         self.emotion = EmotionBranch(config)
         self.depression = DepressionBranch(config)
 
-    def forward(self, capture: Capture, recordings: Int[Tensor, "b"] | None = None) -> Prediction:
+    def forward(
+        self,
+        capture: Capture,
+        recordings: Int[Tensor, "b"] | None = None,
+        times: Float[Tensor, "b"] | None = None,
+    ) -> Prediction:
         """Reads one capture per row; severity is on the BDI-II scale, not clamped.
 
+        Both arguments matter for temporal = "moments" and "dynamics" only, where all frames of a
+        recording get one score.
+
         recordings: number of the recording that each frame belongs to; None = each on its own.
-        It matters for temporal = "moments" only, where all frames of a recording get one score.
+        times: of each frame in its recording [s], in any order and at any rate; None = not known,
+            and so is motion.
         """
         images = (linear_to_srgb(capture) - 0.5) / 0.25
         shared = self.emotion.extract(images)
         both = torch.cat([shared, self.depression.extract(images)], dim=1)
-        if self.config.temporal == "moments":
-            if recordings is None:
-                recordings = torch.arange(len(capture), device=capture.device)
-            both = moments(both, recordings)
+        landmarks = self.emotion.landmarks(shared)
+        if recordings is None:
+            recordings = torch.arange(len(capture), device=capture.device)
+        if times is None:
+            times = capture.new_zeros(len(capture))
+        dynamic = self.config.temporal == "dynamics"
+        tracks = follow(images, landmarks, recordings) if dynamic else None
         return Prediction(
             attributes=self.emotion.attributes(shared),
-            landmarks=self.emotion.landmarks(shared),
+            landmarks=landmarks,
             emotion=self.emotion.emotion(shared),
-            severity=BDI_MAX * self.depression.head(both).squeeze(1),
+            severity=self.depression.score(both, tracks, recordings, times),
         )
 
 
@@ -86,12 +124,6 @@ def moments(features: Float[Tensor, "b d"], recordings: Int[Tensor, "b"]) -> Ten
     Motion scales the variance; its logarithm turns that into a shift that a linear layer can read.
     """
     _, which = torch.unique(recordings, return_inverse=True)
-    count = torch.bincount(which).to(features)[:, None]
-
-    def average(values: Tensor) -> Tensor:
-        total = values.new_zeros(len(count), values.shape[1]).index_add(0, which, values)
-        return (total / count)[which]
-
-    mean = average(features)
-    spread = average((features - mean).square())
+    mean = average(features, which)
+    spread = average((features - mean).square(), which)
     return torch.cat([mean, (spread + MOTION_FLOOR).log()], dim=1)

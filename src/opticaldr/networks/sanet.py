@@ -63,7 +63,10 @@ class SANet(nn.Module):
     """Feature extractor: (b, 3, h, w) -> (b, 32 F).
 
     width: F. blocks: bottlenecks per stage. groups: k of the spatial attention.
+    in_bfloat16: layers compute in bfloat16 under autocast; what comes out keeps its precision.
     """
+
+    in_bfloat16 = False
 
     def __init__(self, *, width: int, blocks: int, groups: int) -> None:
         super().__init__()
@@ -89,4 +92,8 @@ class SANet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Globally averaged features, (b, 32 F)."""
-        return self.stages(self.stem(images)).mean((-2, -1))
+        if not self.in_bfloat16:
+            return self.stages(self.stem(images)).mean((-2, -1))
+        with torch.autocast(images.device.type, torch.bfloat16):
+            maps = self.stages(self.stem(images))
+        return maps.to(images.dtype).mean((-2, -1))

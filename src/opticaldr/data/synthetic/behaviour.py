@@ -44,23 +44,31 @@ class Motion:
 
 
 def move(
-    session: Session, times_s: np.ndarray, *, seed: int, index: int, lid_rest: float
+    session: Session,
+    times_s: np.ndarray,
+    *,
+    seed: int,
+    index: int,
+    lid_rest: float,
+    take: tuple[int, ...] = (),
+    speech: float = SPEECH_FRACTION,
 ) -> Motion:
     """The face of person `index` at the given times [s] of the recording.
 
     lid_rest: how far the lids of this person are closed at rest (coefficient of eyeBlink).
+    take: numbers from 1 that tell recordings of one person apart. speech: share of the time.
     """
     cue = session.cues
     end = float(times_s.max(initial=0.0)) + 1.0
     # One stream per process: what is drawn for one never shifts another.
-    streams = iter(np.random.default_rng([seed, index, 4]).spawn(64))
+    streams = iter(np.random.default_rng([seed, index, 4, *take]).spawn(64))
     units = {name: np.zeros(len(times_s)) for name in UNITS}
     for unit, fraction in EPISODES.items():
         rng = next(streams)
         depth = rng.uniform(0.6, 1.0)
         units[unit] += depth * _episodes(rng, times_s, cue[fraction], EPISODE_S, end, 0.2)
     _smiles(next(streams), units, times_s, cue, end)
-    talking = _episodes(next(streams), times_s, SPEECH_FRACTION, SPEECH_EPISODE_S, end, 0.2)
+    talking = _episodes(next(streams), times_s, speech, SPEECH_EPISODE_S, end, 0.2)
     units["jaw"] += 0.16 * talking * np.abs(_wander(next(streams), times_s, 0.12))
     closed = lid_rest + 0.75 * (1.0 - cue["lid_aperture"])
     closed += 0.03 * _wander(next(streams), times_s, 3.0)

@@ -1,7 +1,9 @@
 """Who a synthetic person is: shape, skin, hair, brows, eyes; drawn from (seed, index) alone.
 
 Every random stream of this package is seeded by [seed, index, use, ..]; uses: 1 person, 2 texture,
-3 severity and cues, 4 motion, 5-7 photographs, 8-9 recordings. Odds and spreads are by eye.
+3 severity and cues, 4 motion, 5-7 photographs, 8-9 recordings; of the benchmark (there 4, 8 and 9
+are followed by numbers of session and task): 10 splits, 11 person, 12 session, 13 conditions, 14
+hand, 15 skin detail, 16 dropped frames. Odds and spreads are by eye.
 """
 
 from __future__ import annotations

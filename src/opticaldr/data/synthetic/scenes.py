@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from opticaldr.data.synthetic.behaviour import Motion, move
+from opticaldr.data.synthetic.behaviour import SPEECH_FRACTION, Motion, move
 from opticaldr.data.synthetic.cues import Session
 from opticaldr.data.synthetic.expression import EMOTIONS, action_matrix
 from opticaldr.data.synthetic.head import load_head
@@ -44,19 +44,38 @@ def photo_scene(person: Person, number: int) -> tuple[Scene, int]:
     return scene, emotion
 
 
-def recording_scenes(mesh: Mesh, session: Session, times_s: np.ndarray) -> list[Scene]:
-    """One scene per time [s]; light, background, clothes and camera stay as they are."""
+def recording_scenes(
+    mesh: Mesh,
+    session: Session,
+    times_s: np.ndarray,
+    *,
+    visit: tuple[int, ...] = (),
+    task: tuple[int, ...] = (),
+    speech: float = SPEECH_FRACTION,
+) -> list[Scene]:
+    """One scene per time [s]; light, background, clothes and camera stay as they are.
+
+    visit, task: numbers from 1 where a person has several recordings; those of one visit have the
+    same surroundings. speech: share of the time.
+    """
     person = mesh.person
     motion: Motion = move(
-        session, times_s, seed=person.seed, index=person.index, lid_rest=person.lid_rest
+        session,
+        times_s,
+        seed=person.seed,
+        index=person.index,
+        lid_rest=person.lid_rest,
+        take=(*visit, *task),
+        speech=speech,
     )
     crop = frontal_crop(mesh)
     scenes = []
     for i, time in enumerate(times_s):
+        ms = round(1000 * float(time))
         scenes.append(
             _surroundings(
-                (person.seed, person.index, 8),
-                noise_seed=(person.seed, person.index, 9, round(1000 * float(time))),
+                (person.seed, person.index, 8, *visit),
+                noise_seed=(person.seed, person.index, 9, ms, *visit, *task),
                 coefficients=motion.coefficients[i],
                 yaw=float(motion.yaw[i]),
                 pitch=float(motion.pitch[i]),

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
-from dataclasses import astuple, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from opticaldr.data.faceset import FaceSet
 from opticaldr.data.synthetic.scenes import ATTRIBUTES
+from opticaldr.data.synthetic.store import Progress, Rows, load
 from opticaldr.data.synthetic.worker import LABELS, Job, render_person
 from opticaldr.types import FaceRecord, InputError
-
-RENDER_VERSION = 3
-"""Part of the cache key: raise it whenever an image or a label changes."""
-IN_PROCESS = 64
-"""Sets up to this many images are rendered without worker processes, which take a second to start."""
-
-Progress = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
 
 
 def photos(
@@ -55,7 +40,9 @@ def photos(
         workers: processes; default one per core. The images do not depend on it.
     """
     jobs = [Job(seed, index, per_person, size) for index in _checked(people, per_person, size)]
-    images, labels = _load("photos", jobs, cache_dir, progress, workers)
+    images, labels = load(
+        "photos", jobs, render_person, cache_dir=cache_dir, progress=progress, workers=workers
+    )
     return _face_set("synthetic photos", jobs, images, labels, split)
 
 
@@ -82,19 +69,10 @@ def recordings(
         raise InputError(f"Expected a duration above 0 s, found {duration_s}; give more seconds.")
     checked = _checked(people, frames, size)
     jobs = [Job(seed, index, frames, size, duration_s, cue_gain) for index in checked]
-    images, labels = _load("recordings", jobs, cache_dir, progress, workers)
+    images, labels = load(
+        "recordings", jobs, render_person, cache_dir=cache_dir, progress=progress, workers=workers
+    )
     return _face_set("synthetic recordings", jobs, images, labels, split)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Reads a record's image from the array; a class, so that data loaders can pickle it."""
-
-    images: np.ndarray
-    row_of: dict[str, int]
-
-    def __call__(self, record: FaceRecord) -> np.ndarray:
-        return np.array(self.images[self.row_of[record.key]])
 
 
 def _checked(people: range, count: int, size: int) -> range:
@@ -132,94 +110,4 @@ def _face_set(
             )
         )
 
-    return FaceSet(name, tuple(records), _Rows(images, row_of), ATTRIBUTES, synthetic=True)
-
-
-def _load(
-    kind: str,
-    jobs: list[Job],
-    cache_dir: Path | None,
-    progress: Progress | None,
-    workers: int | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, size, size, 3), memory-mapped where possible, and labels of a set."""
-    folder = cache_dir or _default_cache()
-    first = jobs[0]
-    identity = [RENDER_VERSION, kind, [job.index for job in jobs], astuple(first)]
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
-    paths = folder / f"{kind}-{digest}.npy", folder / f"{kind}-{digest}-labels.npy"
-    shape = (len(jobs) * first.count, first.size, first.size, 3)
-    cached = _read_cache(paths, shape)
-    if cached is not None:
-        if progress is not None:
-            progress(shape[0], shape[0])
-        return cached
-    temporary = [path.with_name(f"{path.stem}.{os.getpid()}.partial") for path in paths]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        images = np.lib.format.open_memmap(temporary[0], mode="w+", dtype=np.uint8, shape=shape)
-    except OSError:
-        images = np.empty(shape, dtype=np.uint8)
-        return images, _render_all(jobs, images, progress, workers)
-    try:
-        labels = _render_all(jobs, images, progress, workers)
-        images.flush()
-        del images
-        with temporary[1].open("wb") as file:
-            np.save(file, labels, allow_pickle=False)
-        # Labels last: a set counts as complete only with both files.
-        for source, target in zip(temporary, paths, strict=True):
-            os.replace(source, target)
-    finally:
-        for path in temporary:
-            path.unlink(missing_ok=True)
-    return np.load(paths[0], mmap_mode="r", allow_pickle=False), labels
-
-
-def _default_cache() -> Path:
-    given = os.environ.get("OPTICALDR_CACHE")
-    return Path(given) if given else Path.home() / ".cache/opticaldr/synthetic"
-
-
-def _read_cache(
-    paths: tuple[Path, Path], shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """The stored set, or None if it is missing or broken."""
-    try:
-        images = np.load(paths[0], mmap_mode="r", allow_pickle=False)
-        labels = np.load(paths[1], allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    whole = images.shape == shape and images.dtype == np.uint8
-    return (images, labels) if whole and labels.shape == (shape[0], len(LABELS)) else None
-
-
-def _render_all(
-    jobs: list[Job], images: np.ndarray, progress: Progress | None, workers: int | None
-) -> np.ndarray:
-    """Fills images and returns labels; people are shared out among processes."""
-    count, total = jobs[0].count, len(images)
-    labels = np.empty((total, len(LABELS)), dtype=np.float32)
-    workers = min(workers or os.cpu_count() or 1, len(jobs))
-    if workers == 1 or total <= IN_PROCESS:
-        _collect(map(render_person, jobs), images, labels, count, progress)
-        return labels
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    # Closing the results drops the people that wait, so that Ctrl-C ends soon.
-    with pool, closing(pool.map(render_person, jobs)) as results:
-        _collect(results, images, labels, count, progress)
-    return labels
-
-
-def _collect(
-    results: Iterable[tuple[np.ndarray, np.ndarray]],
-    images: np.ndarray,
-    labels: np.ndarray,
-    count: int,
-    progress: Progress | None,
-) -> None:
-    for i, (pictures, table) in enumerate(results):
-        rows = slice(i * count, (i + 1) * count)
-        images[rows], labels[rows] = pictures, table
-        if progress is not None:
-            progress(rows.stop, len(images))
+    return FaceSet(name, tuple(records), Rows(images, row_of), ATTRIBUTES, synthetic=True)

@@ -13,6 +13,8 @@ from opticaldr.data.synthetic.person import Hair, Person
 ROWS, COLUMNS = 320, 768
 TOP, BOTTOM = 1.25, -1.85
 """Heights of the first and last row [dm]."""
+FACE_WIDTH = 1.5
+"""Between the ears of the template head [dm]."""
 HEIGHT = np.linspace(TOP, BOTTOM, ROWS, dtype=np.float32)[:, None]
 THETA = np.linspace(-np.pi, np.pi, COLUMNS, dtype=np.float32)[None]
 SIDE = np.abs(THETA)
@@ -33,6 +35,34 @@ def draw_texture(person: Person) -> np.ndarray:
     shaded = hair * strands[..., None]
     colour += cover[..., None] * (shaded - colour)
     return np.concatenate([colour, cover[..., None], strands[..., None]], axis=2)
+
+
+def add_detail(
+    texture: np.ndarray, *, contrast: float, cutoff: float, seed: tuple[int, ...]
+) -> np.ndarray:
+    """The texture with skin detail between one and two times a cutoff frequency.
+
+    Multiplies the reflectance of bare skin by 1 + noise, which has no mean and no content below
+    the cutoff, so that only optics that pass it can tell contrasts apart.
+
+    Args:
+        texture: of draw_texture.
+        contrast: standard deviation of the noise.
+        cutoff: lowest frequency [cycles per face width], seen from the front at the middle of the
+            face; towards the sides foreshortening raises it.
+        seed: of the noise.
+    """
+    noise = np.random.default_rng(seed).standard_normal((ROWS, COLUMNS), dtype=np.float32)
+    # x = (FACE_WIDTH / 2) sin(theta): one radian at the middle is half a face width.
+    across = np.fft.rfftfreq(COLUMNS) * 2 * (COLUMNS - 1) / (2 * np.pi)
+    along = np.fft.fftfreq(ROWS) * FACE_WIDTH * (ROWS - 1) / (TOP - BOTTOM)
+    frequency = np.hypot(along[:, None], across[None])
+    band = (frequency >= cutoff) & (frequency <= 2 * cutoff)
+    noise = np.fft.irfft2(np.fft.rfft2(noise) * band, s=noise.shape)
+    factor = 1 + contrast * (1 - texture[..., 3]) * noise / noise.std()
+    detailed = texture.copy()
+    detailed[..., :3] *= np.maximum(factor, 0.1)[..., None]
+    return detailed
 
 
 def look_up(texture: np.ndarray, theta: np.ndarray, height: np.ndarray) -> np.ndarray:

@@ -1,0 +1,5 @@
+"""`python -m opticaldr`."""
+
+from opticaldr.cli import main
+
+main()
