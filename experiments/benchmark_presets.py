@@ -5,25 +5,28 @@
 Rendered people, session by session (labels as the presets define them). Every camera looks at the
 same pictures from 1 m; a reader is fitted to the captures of each camera alone:
 
-- behaviour: ridge regression on what can be measured in any capture, blurred or not: the mean
-  picture (16 x 16), logarithm of its variance over time and of frame-to-frame change at every
-  place, head shift by least squares on the gradients, energy in four octaves of detail on a 4 x 4
-  grid. Penalty chosen on dev. One score per recording, a session is the mean of its tasks.
-- remembering: scores of training sessions, weighted by how alike the faces are (dlib's embedding of
-  the captures; thumbnails where dlib is missing), mixed with the training median. It knows nobody's
-  behaviour. Width and mix chosen on dev. Its recogniser is not retrained on captures, so what it
-  finds is a lower bound of what can be remembered.
-- true cues: the same ridge on the cues themselves, what so few training sessions allow at best.
+- behaviour: a small network reads head pose and nine facial actions from every frame
+  (action_reader.py; taught on captures of the same camera, of people who are in no study), and
+  ridge regression reads severity from their means, spreads and changes over a recording. One score
+  per recording, a session is the mean of its tasks.
+- remembering: labels of known sessions, weighted by how alike the faces are (dlib's embedding of
+  the captures; thumbnails where dlib is missing), mixed with their mean. It knows nobody's
+  behaviour. Its recogniser is not retrained on captures, so what it finds is a lower bound of what
+  can be remembered.
+- true motion, true cues: the same ridge on what the faces really do in these frames, and on the
+  cues themselves: what so few frames, and so few training sessions, allow at best.
 
-Gain: mean absolute error of the training median minus that of the reader, BDI-II points. Kept: gain
-as a share of that of the Bayes-optimal observer on the same sessions, who sees the true cues and,
-under identity-shortcut, knows the labels of people's training sessions. Intervals resample people
-(95 %), seeds pooled. Synthetic: says nothing about patients.
+Readers are fitted to train and dev together, cross-validated there, and read test once. Gain: mean
+absolute error of the mean label minus that of the reader, BDI-II points. Kept: gain as a share of
+that of the Bayes-optimal observer on the same sessions, who sees the true cues and, under
+identity-shortcut, knows the labels of people's other sessions. Intervals resample people (95 %),
+seeds pooled. Synthetic: says nothing about patients.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,40 +38,36 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional
 
+from action_reader import ActionReader, captures, describe, motion_of, recordings_of, teach
 from opticaldr.attackable import open_camera
 from opticaldr.data.faceset import FaceSet
 from opticaldr.data.synthetic import benchmark
 from opticaldr.data.synthetic.optimum import best_predictions, optimum, optimum_of
 from opticaldr.data.synthetic.presets import PRESETS
-from opticaldr.data.synthetic.sessions import BenchmarkSession, draw_sessions
+from opticaldr.data.synthetic.sessions import TASKS, BenchmarkSession, draw_sessions
 from opticaldr.evaluate import RecordingScore
 from opticaldr.faces import load_recogniser
 from opticaldr.group_errors import group_rows
 from opticaldr.metrics import ClusterBootstrap, mae
-from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.privacy.cameras import CameraUnderAttack
 from opticaldr.results import write_json
 from opticaldr.types import BDI_MAX, InputError, Recogniser
 
 SHARES = (0.5, 0.1, 0.4)
 """Of sessions in train, dev and test: the reader has few parameters, intervals need test people."""
+TEACHING_SEED = 777
+EPOCHS, EPOCHS_AFTER = 10, 4
+"""Of the action reader, on clear faces and then on the captures of another camera."""
 CONTROLS = ("identity-shortcut", "null", "group-shift")
-PENALTIES = np.logspace(1, 6, 21)
+PENALTIES = np.logspace(0, 5, 21)
 WIDTHS, MIXES = (0.02, 0.05, 0.1, 0.2), np.linspace(0.0, 1.0, 21)
-"""Of the remembering reader: fall-off of weight with cosine, cosine at which the median weighs 1."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a camera shows of every session: features (n, tasks, d), embeddings (n, e) or None."""
-
-    features: np.ndarray
-    embeddings: np.ndarray | None
+"""Of the remembering reader: fall-off of weight with cosine, cosine at which the mean weighs 1."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Scored:
 
     sessions: list[BenchmarkSession]
     score: np.ndarray
-    median: float
+    mean: float
     best: np.ndarray
     seed: int
 
@@ -85,68 +84,52 @@ class Scored:
 # --- What a capture shows -------------------------------------------------------------------------
 
 
-def measure(capture: Tensor) -> np.ndarray:
-    """Features of one recording from its captures (n, 3, s, s) in linear light."""
-    grey = linear_to_srgb(capture).mean(1, keepdim=True)
-    small = functional.adaptive_avg_pool2d(grey, 32)
-    small = (small - small.mean()) / (small.std() + 1e-6)
-    mean = small.mean(0, keepdim=True)
-    away, change = small - mean, small.diff(dim=0)
+@dataclass(frozen=True)
+class Taught:
+    """A camera, and a reader that was taught on its captures."""
 
-    def pooled(values: Tensor) -> Tensor:
-        return functional.avg_pool2d(values, 2).flatten()
+    camera: CameraUnderAttack
+    reader: ActionReader
 
-    found = [
-        pooled(mean),
-        (pooled(away.square().mean(0, keepdim=True)) + 1e-4).log(),
-        (pooled(change.square().mean(0, keepdim=True)) + 1e-4).log(),
-    ]
-    down, right = torch.gradient(mean[0, 0])
-    design = torch.stack([right, down, mean[0, 0], torch.ones_like(right)]).flatten(1)
-    path = torch.linalg.lstsq(design.T, away.flatten(1).T).solution  # (4, n)
-    found += [(path.std(1) + 1e-3).log(), (path.diff(dim=1).square().mean(1).sqrt() + 1e-3).log()]
-    for _ in range(4):
-        low = functional.avg_pool2d(grey, 2)
-        octave = grey - functional.interpolate(low, scale_factor=2, mode="bilinear")
-        energy = functional.adaptive_avg_pool2d(octave.square(), 4).mean(0)
-        found.append((energy.flatten() + 1e-7).log())
-        grey = low
-    return torch.cat(found).numpy()
+
+def teach_all(
+    cameras: dict[str, CameraUnderAttack], given: argparse.Namespace
+) -> dict[str, Taught]:
+    """Readers of all cameras; the first camera is clear, and its reader is where the others start."""
+    start, law = time.perf_counter(), PRESETS["null"]
+    sessions = draw_sessions(law, given.teachers, seed=TEACHING_SEED, shares=SHARES)
+    found: dict[str, Taught] = {}
+    with TemporaryDirectory() as cache:
+        faces = benchmark(
+            law, given.teachers, seed=TEACHING_SEED, size=given.size, frames=12, step_s=1.5,
+            shares=SHARES, cache_dir=Path(cache),
+        )  # fmt: skip
+        motion = motion_of(faces, sessions, seed=TEACHING_SEED)
+        torch.manual_seed(TEACHING_SEED)
+        first = ActionReader()
+        for name, camera in cameras.items():
+            grey, _ = captures(camera, faces, seed=TEACHING_SEED)
+            epochs = EPOCHS_AFTER if found else EPOCHS
+            reader = teach(copy.deepcopy(first), grey, motion, epochs=epochs, seed=TEACHING_SEED)
+            first = first if found else reader
+            found[name] = Taught(camera, reader)
+            say(f"taught on {name}: {len(faces)} frames", start)
+    return found
+
+
+def read_actions(taught: Taught, faces: FaceSet, grey: np.ndarray) -> np.ndarray:
+    """Features (sessions, tasks, d) of what the reader sees in every recording."""
+    signals = taught.reader.read(grey)
+    described = [describe(signals[rows]) for rows in recordings_of(faces)]
+    return np.array(described).reshape(-1, len(TASKS), len(described[0]))
 
 
 @torch.no_grad()
-def look(
-    camera: CameraUnderAttack,
-    faces: FaceSet,
-    sessions: Sequence[BenchmarkSession],
-    *,
-    recogniser: Recogniser | None,
-    remember: bool,
-    seed: int,
-) -> Seen:
-    """Captures of every frame, measured; faces embedded from one frame of each task."""
-    generator = torch.Generator().manual_seed(seed)
-    rows: dict[str, dict[str, list[int]]] = {session.id: {} for session in sessions}
-    for index, record in enumerate(faces.records):
-        rows[record.session].setdefault(record.task, []).append(index)
-    features, embeddings = [], []
-    for tasks in rows.values():
-        of_tasks, faces_of_session = [], []
-        for members in tasks.values():
-            images = np.stack([faces.image(i) for i in members]).transpose(0, 3, 1, 2)
-            scene = srgb_to_linear(torch.from_numpy(images).float() / 255)
-            capture = camera.capture(scene, generator=generator)
-            of_tasks.append(measure(capture))
-            if remember:
-                one = linear_to_srgb(capture[len(members) // 2][None])
-                faces_of_session.append(recogniser(one) if recogniser else thumbnail(one))
-        features.append(of_tasks)
-        if remember:
-            embeddings.append(torch.cat(faces_of_session).mean(0))
-    return Seen(
-        np.array(features),
-        functional.normalize(torch.stack(embeddings), dim=1).numpy() if remember else None,
-    )
+def embed(recogniser: Recogniser | None, photos: Tensor) -> np.ndarray:
+    """(sessions, e) unit embeddings from one picture of each task."""
+    found = torch.cat([(recogniser or thumbnail)(part) for part in photos.split(16)])
+    of_session = found.reshape(-1, len(TASKS), found.shape[1]).mean(1)
+    return functional.normalize(of_session, dim=1).numpy()
 
 
 def thumbnail(photos: Tensor) -> Tensor:
@@ -158,37 +141,53 @@ def thumbnail(photos: Tensor) -> Tensor:
 # --- Readers --------------------------------------------------------------------------------------
 
 
-def ridge(features: np.ndarray, label: np.ndarray, split: np.ndarray) -> np.ndarray:
-    """Score of every session from features (n, tasks, d); fitted to train, chosen on dev."""
-    tasks = features.shape[1]
+def ridge(
+    features: np.ndarray, label: np.ndarray, sessions: Sequence[BenchmarkSession]
+) -> np.ndarray:
+    """Score of every session from features (n, tasks, d), fitted to what is not test.
 
-    def flat(where: np.ndarray) -> np.ndarray:
-        return features[where].reshape(-1, features.shape[2])
-
-    train, dev = split == "train", split == "dev"
-    best, scores = np.inf, np.zeros(len(label))
-    for penalty in PENALTIES:
-        reader = make_pipeline(StandardScaler(), Ridge(penalty))
-        reader.fit(flat(train), np.repeat(label[train], tasks))
-        every = reader.predict(flat(np.ones_like(train))).reshape(-1, tasks).mean(1)
-        every = every.clip(0, BDI_MAX)
-        error = float(np.square(every[dev] - label[dev]).mean())
-        if error < best:
-            best, scores = error, every
-    return scores
+    The penalty is chosen by five folds of people.
+    """
+    own = np.array([s.split != "test" for s in sessions])
+    person = np.array([s.person for s in sessions])[own]
+    errors = np.zeros(len(PENALTIES))
+    for fit, held in GroupKFold(5).split(label[own], groups=person):
+        x, y = features[own], label[own]
+        for i, penalty in enumerate(PENALTIES):
+            guess = _fitted(x[fit], y[fit], penalty)(x[held])
+            errors[i] += np.square(guess - y[held]).sum()
+    return _fitted(features[own], label[own], PENALTIES[errors.argmin()])(features)
 
 
-def remember(embeddings: np.ndarray, label: np.ndarray, split: np.ndarray) -> np.ndarray:
-    """Score of every session from training sessions with a similar face."""
-    train, dev = split == "train", split == "dev"
-    median = float(np.median(label[train]))
-    alike = embeddings @ embeddings[train].T
-    best, scores = np.inf, np.full(len(label), median)
+def _fitted(x: np.ndarray, y: np.ndarray, penalty: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Ridge regression of recordings; it returns the score of a session, the mean of its tasks."""
+    reader = make_pipeline(StandardScaler(), Ridge(penalty))
+    reader.fit(x.reshape(-1, x.shape[2]), np.repeat(y, x.shape[1]))
+
+    def score(features: np.ndarray) -> np.ndarray:
+        flat = reader.predict(features.reshape(-1, features.shape[2]))
+        return flat.reshape(features.shape[:2]).mean(1).clip(0, BDI_MAX)
+
+    return score
+
+
+def remember(
+    embeddings: np.ndarray, label: np.ndarray, sessions: Sequence[BenchmarkSession]
+) -> np.ndarray:
+    """Score of every session from the other sessions outside test with a similar face.
+
+    Width and mix are chosen by leaving out one session at a time.
+    """
+    own = np.array([s.split != "test" for s in sessions])
+    known, mean = label[own], float(label[own].mean())
+    alike = embeddings @ embeddings[own].T
+    alike[np.flatnonzero(own), np.arange(own.sum())] = -np.inf  # nobody is remembered from now
+    best, scores = np.inf, np.full(len(label), mean)
     for width in WIDTHS:
         for mix in MIXES:
             weight = np.exp((alike - mix) / width)
-            every = (weight @ label[train] + median) / (weight.sum(1) + 1)
-            error = float(np.abs(every[dev] - label[dev]).mean())
+            every = (weight @ known + mean) / (weight.sum(1) + 1)
+            error = float(np.square(every[own] - known).mean())
             if error < best:
                 best, scores = error, every
     return scores
@@ -202,12 +201,12 @@ def summarise(parts: Sequence[Scored], group_names: Sequence[str] = ()) -> dict[
     label = np.concatenate([[s.label for s in part.sessions] for part in parts]).astype(float)
     score = np.concatenate([part.score for part in parts])
     best = np.concatenate([part.best for part in parts])
-    median = np.concatenate([np.full(len(part.sessions), part.median) for part in parts])
+    mean = np.concatenate([np.full(len(part.sessions), part.mean) for part in parts])
     people = tuple(f"{part.seed}/{s.person_id}" for part in parts for s in part.sessions)
     bootstrap = ClusterBootstrap(people)
 
     def gain(of: np.ndarray) -> Callable[[np.ndarray | None], np.ndarray]:
-        return lambda w: mae(median, label, w) - mae(of, label, w)
+        return lambda w: mae(mean, label, w) - mae(of, label, w)
 
     found: dict[str, Any] = {
         "mae": bootstrap.figure(lambda w: mae(score, label, w)).to_json(),
@@ -241,7 +240,7 @@ def summarise(parts: Sequence[Scored], group_names: Sequence[str] = ()) -> dict[
 
 def study(
     preset: str,
-    cameras: dict[str, CameraUnderAttack],
+    cameras: dict[str, Taught],
     seeds: Sequence[int],
     given: argparse.Namespace,
     recogniser: Recogniser | None,
@@ -255,33 +254,39 @@ def study(
         start = time.perf_counter()
         sessions = draw_sessions(law, given.persons, seed=seed, shares=SHARES)
         label = np.array([s.label for s in sessions], dtype=float)
-        split = np.array([s.split for s in sessions])
-        test = np.flatnonzero(split == "test")
-        median = float(np.median(label[split == "train"]))
+        is_test = np.array([s.split == "test" for s in sessions])
+        test, mean = np.flatnonzero(is_test), float(label[~is_test].mean())
         best = best_predictions(law, sessions, known=law.overlap)[1]
-        scores = {
-            "Bayes-optimal": best,
-            "true cues": ridge(np.array([[s.standard] for s in sessions]), label, split),
-        }
+        scores = {"true cues": ridge(np.array([[s.standard] for s in sessions]), label, sessions)}
+        if np.ptp(best) > 0:  # otherwise there is nothing to find
+            scores["Bayes-optimal"] = best
         with TemporaryDirectory() as cache:
             faces = benchmark(
                 preset, given.persons, seed=seed, size=given.size, frames=given.frames,
                 step_s=given.step, shares=SHARES, cache_dir=Path(cache),
             )  # fmt: skip
             names = faces.group_names if preset == "group-shift" else ()
+            motion = motion_of(faces, sessions, seed=seed)
+            motion = (motion - motion.mean(0)) / motion.std(0)
+            described = np.array([describe(motion[rows]) for rows in recordings_of(faces)])
+            described = described.reshape(len(sessions), len(TASKS), -1)
+            scores["true motion"] = ridge(described, label, sessions)
             say(f"{preset}, seed {seed}: rendered {len(faces)} frames", start)
-            for name, camera in cameras.items():
-                seen = look(
-                    camera, faces, sessions, recogniser=recogniser, remember=remembers, seed=seed
+            middles = [rows[len(rows) // 2] for rows in recordings_of(faces)] if remembers else []
+            for name, taught in cameras.items():
+                grey, photos = captures(taught.camera, faces, seed=seed, keep=middles)
+                scores[f"{name}: behaviour"] = ridge(
+                    read_actions(taught, faces, grey), label, sessions
                 )
-                scores[f"{name}: behaviour"] = ridge(seen.features, label, split)
-                if seen.embeddings is not None:
-                    scores[f"{name}: remembering"] = remember(seen.embeddings, label, split)
+                if remembers:
+                    scores[f"{name}: remembering"] = remember(
+                        embed(recogniser, photos), label, sessions
+                    )
                 say(f"{preset}, seed {seed}: {name}", start)
         exact[str(seed)] = asdict(optimum_of(law, sessions))
         for name, every in scores.items():
             chosen = [sessions[i] for i in test]
-            parts.setdefault(name, []).append(Scored(chosen, every[test], median, best[test], seed))
+            parts.setdefault(name, []).append(Scored(chosen, every[test], mean, best[test], seed))
     return {
         "seeds": list(seeds),
         "optimum": asdict(optimum(law)),
@@ -325,6 +330,7 @@ def _figure(figure: dict[str, Any] | None, digits: int) -> str:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--persons", type=int, default=200)
+    parser.add_argument("--teachers", type=int, default=150, help="people of the action reader")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="behaviour-only")
     parser.add_argument("--control-seeds", type=int, nargs="+", default=[0], help="other presets")
     parser.add_argument("--presets", nargs="+", default=["behaviour-only", *CONTROLS])
@@ -349,6 +355,7 @@ def main() -> None:
     content: dict[str, Any] = {
         "synthetic": True,
         "persons": given.persons,
+        "teachers": given.teachers,
         "frames": given.frames,
         "step_s": given.step,
         "shares": list(SHARES),
@@ -356,9 +363,10 @@ def main() -> None:
         "recogniser": "dlib" if recogniser else "thumbnails",
         "presets": {},
     }
+    taught = teach_all(cameras, given)
     for preset in given.presets:
         seeds = given.seeds if preset == "behaviour-only" else given.control_seeds
-        content["presets"][preset] = study(preset, cameras, seeds, given, recogniser)
+        content["presets"][preset] = study(preset, taught, seeds, given, recogniser)
         content["seconds"] = time.perf_counter() - start
         write_json(given.out, content)  # what is done is kept
     sys.stdout.write(table(content) + "\n")

@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,9 @@ import pytest
 from PIL import Image
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-FAKE_CAMERA = ("--use-fake-device-for-media-stream",)
+PATIENCE_S = 20.0
+ARGUMENTS = ("--use-fake-device-for-media-stream", "--disable-gpu")
+"""A camera that shows a clock; no emulated graphics card, which is slower than none."""
 
 
 @contextmanager
@@ -32,7 +35,7 @@ def chromium() -> Iterator[Any]:
         pytest.skip(reason)
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=FAKE_CAMERA)
+        browser = driver.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -82,13 +85,26 @@ class Visit:
             }""",
             [name, value],
         )
-        label = self.page.locator(f"#{name}-out").inner_text()
-        self.page.locator(f"#capture[aria-label*='{label}']").wait_for()
+        self.captured_at(name, self.page.locator(f"#{name}-out").inner_text())
+
+    def captured_at(self, name: str, words: str) -> None:
+        """Waits for the capture with this setting, such as "distance", "0.20 m"."""
+        before = {"distance": ": ", "noise": "noise ", "strength": "strength "}[name]
+        words = before + words.replace(" ", "\N{NO-BREAK SPACE}") + ","
+        self.page.locator(f"#capture[aria-label*='{words}']").wait_for()
 
     def updates(self, count: int) -> None:
         """Waits for so many captures of the source that is shown."""
-        for number in range(count):
-            self.page.locator(f"#capture[data-updates='{number + 1}']").wait_for()
+        self.until(
+            lambda: int(self.page.locator("#capture").get_attribute("data-updates") or 0) >= count
+        )
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Waits for what no locator can say."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not reached():
+            assert time.monotonic() < deadline
+            self.page.wait_for_timeout(20)
 
     def pixels(self, canvas: str) -> np.ndarray:
         """(h, w, 3) content of a canvas in [0, 255]."""
@@ -107,7 +123,7 @@ def visit(browser: Any, url: str, *, expected: str = "", **options: Any) -> Iter
     expected: console errors with this text are allowed, where the test provokes them.
     """
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(1000 * PATIENCE_S)
     seen = Visit(context.new_page(), url)
 
     def on_request(request: Any) -> None:
@@ -156,7 +172,7 @@ LOW_CONTRAST = """() => {
     if (!own || !element.checkVisibility() || element.matches(":disabled")) continue;
     const style = getComputedStyle(element);
     const colour = element instanceof SVGElement ? style.fill : style.color;
-    const [a, b] = [light(numbers(colour)), light(numbers(behind(element)))];
+    const [a, b] = [light(numbers(colour)), light(behind(element))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     const large = parseFloat(style.fontSize) >= 24;
     if (ratio < (large ? 3 : 4.5)) low.push([element.textContent.slice(0, 40), ratio]);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,13 @@ def run_folder(tmp_path: Path, tiny_config: Config) -> Path:
     save_model(model, tiny_config, folder)
     write_json(folder / "calibration.json", {"coverage": 0.9, "half_width": 25.0, "n": 40})
     return folder
+
+
+@pytest.fixture
+def small_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A smoke tier that renders 20 pictures."""
+    from opticaldr.privacy import tiers
+
+    small = {"people": 4, "photos": 2, "control_people": 3, "validation_people": 3}
+    small |= {"attacker_images": 12, "bootstrap": 20, "steps": 2, "depths": 2}
+    monkeypatch.setitem(tiers.TIERS, "smoke", replace(tiers.TIERS["smoke"], **small))

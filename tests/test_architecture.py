@@ -22,7 +22,7 @@ LAYERS = (
     ("optics", "losses", "theory_losses", "metrics", "published"),
     ("lens", "sensor", "networks", "faces", "media", "parallel"),
     ("data",),
-    ("camera", "model"),
+    ("camera", "model", "onnx_window", "onnx_graphs"),
     (
         *("evaluate", "conformal", "group_errors", "depression_report", "shrinkage"),
         *("checkpoint", "training_data", "parts", "stage_setup", "stage_loss", "validation", "train"),
@@ -34,7 +34,7 @@ LAYERS = (
         *("card_page", "figures_privacy", "model_card"),
         *("depression_page", "figures_depression"),
     ),
-    ("serve", "bench", "attack", "card_drawings"),
+    ("serve", "bench", "attack", "card_drawings", "export", "onnx_check", "onnx_metadata"),
     ("cli", "__main__"),
 )
 """From the ground up: a module imports its own layer and the ones before it."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -58,16 +59,6 @@ def opticaldr(monkeypatch, capsys) -> Opticaldr:
         return Outcome(int(stop.value.code or 0), printed.out, printed.err)
 
     return run
-
-
-@pytest.fixture
-def small_tier(monkeypatch) -> None:
-    """A smoke tier that renders 20 pictures."""
-    from opticaldr.privacy import tiers
-
-    small = {"people": 4, "photos": 2, "control_people": 3, "validation_people": 3}
-    small |= {"attacker_images": 12, "bootstrap": 20, "steps": 2, "depths": 2}
-    monkeypatch.setitem(tiers.TIERS, "smoke", replace(tiers.TIERS["smoke"], **small))
 
 
 @pytest.fixture
@@ -611,7 +602,8 @@ def test_an_attack_leaves_a_card_and_raw_scores(
 def test_an_attack_updates_the_tables_of_its_run(
     opticaldr, run_folder, small_tier, synthetic_cache, monkeypatch
 ):
-    monkeypatch.setattr("opticaldr.attack.BESIDE", ("focused",))  # literal takes 7 s
+    attack = import_module("opticaldr.attack")
+    monkeypatch.setattr(attack, "BESIDE", ("focused",))  # literal takes 7 s
     assert opticaldr("attack", "--lens", run_folder, "--rungs", "A1,A2").code == 0
     rows = read_json(run_folder / "results.json")["privacy"]["attacks"]
     lenses = [f"untrained {run_folder}", "untrained focused"]

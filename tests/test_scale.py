@@ -30,6 +30,7 @@ from opticaldr.data.faceset import FaceSet
 from opticaldr.data.loading import AHEAD, Loader, Share
 from opticaldr.data.sources import Sources
 from opticaldr.faces import embedder
+from opticaldr.interrupt import PatientInterrupt
 from opticaldr.model import build_model
 from opticaldr.results import read_json
 from opticaldr.seeds import generator_for
@@ -79,7 +80,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         running.append(process)
     try:
-        said = [process.communicate(timeout=300)[1] for process in running]
+        said = [process.communicate(timeout=500)[1] for process in running]
     finally:
         for process in running:
             process.kill()
@@ -298,12 +299,13 @@ def test_any_number_of_readers_gives_the_same_batches(bad, tiny_config, data):
     data = damaged(data, lambda record: bad and record.key == BAD)
     runs = [loaded(tiny_config, data, workers) for workers in (0, 1, 3)]
     assert len(runs[0][0]) == 5
+    bad_files = runs[0][1].take_fresh()
+    assert [file.key for file in bad_files] == [BAD] * bad
     for batches, loader in runs[1:]:
-        assert list(loader.fresh) == list(runs[0][1].fresh)
+        assert loader.take_fresh() == bad_files
         for a, b in zip(runs[0][0], batches, strict=True):
             assert torch.equal(a["recordings"].photos, b["recordings"].photos)
             assert torch.equal(a["recordings"].group, b["recordings"].group)
-    assert len(runs[0][1].fresh) == bad
 
 
 def load_rows(faces, draw: Draw, role="faces"):
@@ -329,8 +331,10 @@ def test_a_bad_file_is_replaced_by_the_next_of_its_group(draw_faces):
     assert batch.group.tolist() == [1, 1, 2, 2]
     points = torch.tensor([faces.records[index].landmarks for index in expected])
     torch.testing.assert_close(batch.landmarks, points)  # its labels come with it
-    assert [(f.data, f.key) for f in loader.fresh] == [("drawn", "p1/3"), ("drawn", "p1/0")]
-    assert "Expected an image in p1/3" in loader.fresh[0].problem
+    files = loader.take_fresh()
+    assert [(f.data, f.key) for f in files] == [("drawn", "p1/3"), ("drawn", "p1/0")]
+    assert "Expected an image in p1/3" in files[0].problem
+    assert loader.take_fresh() == []
 
 
 def test_a_bad_group_is_replaced_by_the_next_that_the_batch_does_not_hold(draw_faces):
@@ -349,7 +353,7 @@ def test_too_many_bad_files_stop_the_run(draw_faces):
         load_rows(broken, drawn(range(40), [i // 4 for i in range(40)]))
     few = unreadable(faces, lambda r: r.key in ("p1/0", "p9/2", "p20/1", "p30/3"))  # 4 of 160
     _, loader = load_rows(few, drawn(range(160), [i // 4 for i in range(160)]))
-    assert len(loader.fresh) == 4
+    assert len(loader.take_fresh()) == 4
 
 
 def test_a_replaced_file_is_named_once_and_training_goes_on(tiny_config, data, tmp_path):
@@ -365,6 +369,18 @@ def test_a_replaced_file_is_named_once_and_training_goes_on(tiny_config, data, t
         shutil.rmtree(tmp_path / STATE)
         trainer_for(config, bad, tmp_path).fit([3])
     assert len((tmp_path / BAD_FILES).read_text().splitlines()) == 1
+
+
+def test_a_bad_file_among_the_validation_photos_is_named_too(
+    tiny_config, data, draw_faces, tmp_path
+):
+    bad = unreadable(draw_faces(range(20, 26), 4), lambda record: record.key == "p21/2")
+    sets = replace(data, validation={**data.validation, "faces": bad})
+    config = with_stage(tiny_config, 1, steps=1, validate_every=1, losses=("utility",))
+    with pytest.warns(UserWarning, match=r"Expected an image in p21/2"):
+        trainer_for(config, sets, tmp_path).fit([1])
+    lines = (tmp_path / BAD_FILES).read_text().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == ["p21/2"]
 
 
 def test_readers_stay_a_few_batches_ahead_and_no_more(tiny_config, draw_faces):
@@ -545,6 +561,19 @@ def test_a_run_killed_with_9_continues_bit_for_bit(after, tiny_config, data, tmp
     assert metrics_of(run) == metrics_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_the_end_of_a_job_wait_for_the_step(number):
+    before = signal.getsignal(number)
+    with PatientInterrupt() as interrupt:
+        os.kill(os.getpid(), number)
+        assert interrupt.pending
+        assert not interrupt.cut
+        with pytest.raises(KeyboardInterrupt):  # a second one does not wait
+            os.kill(os.getpid(), number)
+        assert interrupt.cut
+    assert signal.getsignal(number) is before
+
+
 # --- what a stage may learn from --------------------------------------------------------------
 
 
@@ -637,6 +666,8 @@ def test_a_surrogate_keeps_a_bounded_number_of_photos(monkeypatch):
     embedder.train_embedder(faces, steps=1, size=16, generator=generator_for(1))
     assert len(read) == 200
     assert {read.count(person) for person in set(read)} == {20}
-    broken = replace(faces, records=faces.records[99::100] + faces.records[:150])  # 21 of 170: the ninth is too many
+    broken = replace(
+        faces, records=faces.records[99::100] + faces.records[:150]
+    )  # 21 of 170: the ninth is too many
     with pytest.raises(InputError, match="Expected an image in 000899, found none"):
         embedder.train_embedder(broken, steps=1, size=16, generator=generator_for(1))

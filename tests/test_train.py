@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from opticaldr import losses, train
+from opticaldr import losses
 from opticaldr.checkpoint import STATE, load_checkpoint
 from opticaldr.config import Config, OptimiserConfig, Stage
 from opticaldr.data.batches import GroupedFaces, load_batch
@@ -37,6 +38,7 @@ from training import (
     with_stage,
 )
 
+train = import_module("opticaldr.train")  # the file; `opticaldr.train` is a function
 TRAINED = {1: {"lens", "emotion"}, 2: {"emotion"}, 3: {"depression"}}
 TRAINED[4] = {"lens", "emotion", "depression"}
 

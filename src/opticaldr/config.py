@@ -113,9 +113,10 @@ class NetworkConfig(Settings):
     """SANet-2D (paper.md 7.2). width F = 16 gives 2.66 M parameters per branch.
 
     temporal: "frames" scores each frame, as the paper's lineage does; "moments" scores a recording
-    from mean and spread of its frame features, so that motion counts; "dynamics" from a few
-    numbers about look and speed of motion (networks.motion), and its batches hold clips of
-    stage.per_group frames in a row: some seconds, so that motion can be seen.
+    from mean and spread of its frame features, so that motion counts; "dynamics" from the speed
+    of its motion alone (networks.motion), and its batches hold clips of stage.per_group frames in
+    a row: some seconds, so that motion can be seen. It reads head motion best where the crop is
+    fixed for a recording.
     lags_s: time differences [s] over which "dynamics" measures speed; from one to a few frames.
     """
 

@@ -30,7 +30,7 @@ from opticaldr.checkpoint import (
 from opticaldr.config import Config, Group, Role, Stage, TrainingConfig
 from opticaldr.data.batches import Batch, GroupedFaces, load_batch
 from opticaldr.data.draws import draw_step
-from opticaldr.data.loading import Loader, Share
+from opticaldr.data.loading import BadFile, Loader, Share
 from opticaldr.interrupt import PatientInterrupt
 from opticaldr.model import OpticalDR
 from opticaldr.networks.sanet import SANet
@@ -82,7 +82,8 @@ class Trainer:
         if isinstance(surrogate, nn.Module):
             surrogate.to(self.device)
         self.training = {r: GroupedFaces.of(f, r) for r, f in data.training.items()}
-        self.validation = {r: GroupedFaces.of(f, r) for r, f in data.validation.items()}
+        validation = {r: GroupedFaces.of(f, r) for r, f in data.validation.items()}
+        self.validation = Loader(validation, size=config.lens.sensor_pixels)
 
     def fit(self, numbers: list[int], *, resume: bool = False) -> dict[int, float]:
         """Trains the stages in order; returns the seconds of each. Ctrl-C leaves a resumable run."""
@@ -141,7 +142,7 @@ class Trainer:
             best = load_state(self.run, self.model, optimisers)
             first = resumed.step
         prepared = self.accelerator.prepare(step_loss)
-        selects = all(role in self.validation for role in stage.data)
+        selects = all(role in self.data.validation for role in stage.data)
         main = self.accelerator.is_main_process
         trackers = Trackers(self.run, number, first if resumed else -1) if main else None
         loader = Loader(
@@ -220,14 +221,17 @@ class Trainer:
             loaded = next(steps)
         except InputError as error:
             problem = str(error)
-        fresh = [loader.fresh.popleft() for _ in range(len(loader.fresh))]
+        fresh = loader.take_fresh()
         if on_any(bool(problem or fresh)):
             found, problems = from_all(fresh), [text for text in from_all([problem]) if text]
-            if self.accelerator.is_main_process and found:
-                log_bad_files(self.run, found)
+            self._log(found)
             if problems:
                 raise InputError(problems[0])
         return loaded
+
+    def _log(self, files: list[BadFile]) -> None:
+        if files and self.accelerator.is_main_process:
+            log_bad_files(self.run, files)
 
     def _train_step(
         self,
@@ -302,9 +306,9 @@ class Trainer:
 
     def validate(self, number: int, step_loss: StageLoss) -> dict[str, float]:
         """What the main process measures on validation people, see validation."""
-        checked = validate(
-            self.model, step_loss, self.validation, self.config, number=number, device=self.device
-        )
+        loader = self.validation
+        checked = validate(self.model, step_loss, loader, self.config, number, self.device)
+        self._log(loader.take_fresh())  # every process has met the same ones
         set_trained_groups(self.model, step_loss.stage)
         return as_main(checked)
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from opticaldr import losses
 from opticaldr.config import Config, Role, Stage
-from opticaldr.data.batches import GroupedFaces
 from opticaldr.data.draws import draw_step
 from opticaldr.data.loading import Loader, Share
 from opticaldr.evaluate import score_recordings
@@ -29,9 +28,8 @@ BATCHES = 4
 def validate(
     model: OpticalDR,
     step_loss: StageLoss,
-    sets: dict[Role, GroupedFaces],
+    loader: Loader,
     config: Config,
-    *,
     number: int,
     device: torch.device,
 ) -> dict[str, float]:
@@ -46,18 +44,18 @@ def validate(
     sums: dict[str, list[float]] = {}
     for index in range(BATCHES):
         generator = generator_for(config.seed, number, "validation", index)
-        for name, value in step_loss(*_batch(sets, stage, config, generator, device)).items():
+        for name, value in step_loss(*_batch(loader, stage, config, generator, device)).items():
             sums.setdefault(name, []).append(float(value))
     metrics = {name: float(np.mean(values)) for name, values in sums.items()}
     metrics["selection"] = metrics["loss"]
     if "depression" in stage.losses:
-        scores = score_recordings(model, sets["recordings"].faces, seed=config.seed)
+        scores = score_recordings(model, loader.sets["recordings"].faces, seed=config.seed)
         errors = [abs(row.score - row.label) for row in scores]
         metrics["mae"] = metrics["selection"] = float(np.mean(errors))
     if "identity" in stage.losses:
         generator = generator_for(config.seed, number, "auc")
         faces = stage.model_copy(update={"data": ("faces",), "groups_per_batch": 64})
-        parts, depths, noise = _batch(sets, faces, config, generator, device)
+        parts, depths, noise = _batch(loader, faces, config, generator, device)
         capture = step_loss.capture(parts["faces"], depths["faces"], noise)
         embeddings = step_loss.surrogate(losses.stretch_contrast(linear_to_srgb(capture)))
         metrics["auc"] = _verification_auc(embeddings, parts["faces"].rows.group)
@@ -67,19 +65,18 @@ def validate(
 
 
 def _batch(
-    sets: dict[Role, GroupedFaces],
+    loader: Loader,
     stage: Stage,
     config: Config,
     generator: torch.Generator,
     device: torch.device,
 ) -> tuple[dict[Role, Part], dict[Role, Tensor], torch.Generator]:
     """Parts, depths and noise of a validation batch, the whole of it on every process."""
-    draws = draw_step(sets, stage, config, generator=generator)
+    draws = draw_step(loader.sets, stage, config, generator=generator)
     rows = {role: range(len(draw.groups)) for role, draw in draws.items()}
-    loaded = Loader(sets, size=config.lens.sensor_pixels).load(Share(0, draws, rows))
     parts = {
-        role: Part.all_of(batch.to(device), captured=bool(sets[role].faces.captured_by))
-        for role, batch in loaded.items()
+        role: Part.all_of(batch.to(device), captured=bool(loader.sets[role].faces.captured_by))
+        for role, batch in loader.load(Share(0, draws, rows)).items()
     }
     depths = {role: draw.depths.to(device) for role, draw in draws.items()}
     return parts, depths, torch.Generator(device).manual_seed(generator.initial_seed())

@@ -15,6 +15,7 @@ from rich.table import Table
 from opticaldr.cli.attack import attack
 from opticaldr.cli.bench import bench
 from opticaldr.cli.data import data as data_commands
+from opticaldr.cli.export import export
 from opticaldr.cli.lens import lens as lens_commands
 from opticaldr.cli.serve import serve
 from opticaldr.cli.tables import attack_table, depression_table, group_sentences
@@ -307,6 +308,7 @@ def evaluate(
 
 
 app.command()(attack)
+app.command()(export)
 app.command()(serve)
 
 

@@ -52,7 +52,7 @@ class Share:
 
 
 class Loader:
-    """Reads rows of face sets; `fresh` collects files that turned out to be bad.
+    """Reads rows of face sets, and remembers files that turned out to be bad.
 
     augmented_by: key of the random stream of flips and jitter, such as (seed, stage); None = none.
     """
@@ -64,15 +64,19 @@ class Loader:
         size: int,
         augmented_by: tuple[object, ...] | None = None,
     ) -> None:
-        self.fresh: deque[BadFile] = deque()
-        self._sets = sets
+        self.sets = sets
+        self._fresh: deque[BadFile] = deque()
         self._size = size
         self._augmented_by = augmented_by
         self._known = {role: bytearray(len(grouped.faces)) for role, grouped in sets.items()}
 
+    def take_fresh(self) -> list[BadFile]:
+        """Bad files met since the last call."""
+        return [self._fresh.popleft() for _ in range(len(self._fresh))]
+
     def load(self, share: Share, images: dict[Role, Images] | None = None) -> dict[Role, Batch]:
         """The batch of each role: rows of a share, augmented group by group."""
-        read = images or {role: self._sets[role].faces.image for role in share.draws}
+        read = images or {role: self.sets[role].faces.image for role in share.draws}
         return {role: self._load(role, share, read[role]) for role in share.draws}
 
     def ahead(self, shares: Iterator[Share], workers: int) -> Iterator[tuple[Share, dict]]:
@@ -102,7 +106,7 @@ class Loader:
             builder.shutdown(wait=True, cancel_futures=True)
 
     def _begin_reading(self, role: Role, share: Share, readers: ThreadPoolExecutor) -> Images:
-        draw, faces = share.draws[role], self._sets[role].faces
+        draw, faces = share.draws[role], self.sets[role].faces
         wanted = {draw.indices[row] for row in share.rows[role]}
         started = {index: readers.submit(faces.image, index) for index in wanted}
 
@@ -114,7 +118,7 @@ class Loader:
     def _load(self, role: Role, share: Share, images: Images) -> Batch:
         draw, rows = share.draws[role], share.rows[role]
         chosen = [self._readable(role, draw, row, images) for row in rows]
-        faces = self._sets[role].faces
+        faces = self.sets[role].faces
         records = tuple(faces.records[index] for index, _, _ in chosen)
         held = {id(record): image for record, (_, _, image) in zip(records, chosen, strict=True)}
         read = replace(faces, records=records, read=lambda record: held[id(record)])
@@ -142,7 +146,7 @@ class Loader:
 
         That is the next member of its group, or a member of the next group that is not in the draw.
         """
-        grouped, held = self._sets[role], set(draw.groups)
+        grouped, held = self.sets[role], set(draw.groups)
         index, number = draw.indices[row], draw.groups[row]
         members, count = grouped.groups[number], len(grouped.groups)
         at = members.index(index)
@@ -167,15 +171,15 @@ class Loader:
             image = images(index)
         except (InputError, OSError) as error:
             known[index] = 2
-            faces = self._sets[role].faces
-            self.fresh.append(BadFile(faces.name, faces.records[index].key, str(error)))
+            faces = self.sets[role].faces
+            self._fresh.append(BadFile(faces.name, faces.records[index].key, str(error)))
             self._give_up_if_broken(role, str(error))
             return None
         known[index] = 1
         return image
 
     def _give_up_if_broken(self, role: Role, last: str) -> None:
-        known, faces = self._known[role], self._sets[role].faces
+        known, faces = self._known[role], self.sets[role].faces
         bad, tried = known.count(2), len(known) - known.count(0)
         if bad > MAX_BAD_SHARE * max(tried, min(ENOUGH_FILES, len(known))):
             raise InputError(

@@ -34,9 +34,9 @@ class DepressionBranch(nn.Module):
 
     With config.temporal = "moments" the head sees mean and log spread over the frames of a
     recording, (b, 128 F), normalised and half of them dropped in training: there are far fewer
-    recordings than features. With "dynamics" one linear layer reads the 50 numbers of a
-    MotionSummary, half of them dropped in training: 51 weights, and 512 F + 8 that project the
-    features (8,251 in all at F = 16, against 528,897 for "moments").
+    recordings than features. With "dynamics" one linear layer reads the 26 speeds of a
+    MotionSummary, half of them dropped in training: 27 weights, against 528,897 for "moments" and
+    262,657 for "frames" at F = 16.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

@@ -18,29 +18,29 @@ GRID = 16
 """Side of the thumbnail in which motion is followed [px]: coarser than any blur of interest."""
 WINDOW = 0.2
 """Width (one SD) of the window around the middle of the face, in crop sides: less background."""
-SHIFTS, POSES, TRAITS = 4, 6, 8
+SHIFTS, POSES, TRAITS = 4, 6, 3
 """What is followed in a frame: displacement, pose of the five points, projections of features."""
-USUAL_POSE, POSE_SPREAD = (0.5, 0.61, 0.24, 0.0, 0.0, 0.01), 0.03
-"""Pose of a frontal face aligned to the five-point template, and how faces differ, in crop sides."""
-USUAL_CHANGE, USUAL_TRAIT_CHANGE = 0.015, 0.5
-"""Typical RMS change over a lag: of a place in crop sides, of a trait. They only set the scale."""
+USUAL_CHANGE = 0.015
+"""Typical RMS change of a place over a lag, in crop sides; that of a trait is 1. Only a scale."""
 SPEED_FLOOR = 1e-3
 """Speed below which motion is noise [1/s]: a tenth of a pixel a second in a crop of 100 px."""
 
 
 class MotionSummary(nn.Module):
-    """What a recording looks like on average and how fast it moves: (b, width), equal in its rows.
+    """How fast a recording moves: (b, width), equal in the rows of a recording.
 
-    Mean of traits (network features projected to TRAITS numbers) and pose; logarithm of the mean
-    square speed of traits, displacement and pose at every lag, on a scale where 0 is usual. No
-    statistics of a batch take part, so that a recording is summarised the same in any company.
+    Logarithm of the mean square speed of traits, displacement and pose at every lag, on a scale
+    where 0 is usual. Traits are projections of normalised network features on TRAITS directions
+    that are drawn once and stay: learned directions, and means of anything beside speeds, remember
+    the people of some hundred recordings (experiments/temporal_heads.py). No statistics of a batch
+    take part, so that a recording is summarised the same in any company.
     """
 
     def __init__(self, features: int, *, lags_s: tuple[float, ...]) -> None:
         super().__init__()
         self.lags_s = lags_s
-        self.traits = nn.Linear(features, TRAITS)
-        self.width = TRAITS + POSES + (TRAITS + SHIFTS + POSES) * len(lags_s)
+        self.register_buffer("directions", torch.randn(features, TRAITS) / features**0.5)
+        self.width = (TRAITS + SHIFTS + POSES) * len(lags_s)
 
     def forward(
         self,
@@ -51,15 +51,14 @@ class MotionSummary(nn.Module):
     ) -> Float[Tensor, "b w"]:
         """features: of single frames. tracks: see follow. time_s: of each frame [s]."""
         _, which = torch.unique(recordings, return_inverse=True)
-        traits = self.traits(functional.layer_norm(features, features.shape[1:]))
-        poses = (tracks[:, SHIFTS:] - tracks.new_tensor(USUAL_POSE)) / POSE_SPREAD
-        seen = [average(torch.cat([traits, poses], dim=1), which)]
-        moving = torch.cat([traits / USUAL_TRAIT_CHANGE, tracks / USUAL_CHANGE], dim=1)
+        traits = functional.layer_norm(features, features.shape[1:]) @ self.directions
+        moving = torch.cat([traits, tracks / USUAL_CHANGE], dim=1)
+        floor = (SPEED_FLOOR / USUAL_CHANGE) ** 2
+        speeds = []
         for lag in self.lags_s:
             speed, known = mean_square_speed(moving, which, time_s, lag_s=lag)
-            floor = (SPEED_FLOOR / USUAL_CHANGE) ** 2
-            seen.append(known[:, None] * (lag**2 * (speed + floor)).log())
-        return torch.cat(seen, dim=1)
+            speeds.append(known[:, None] * (lag**2 * (speed + floor)).log())
+        return torch.cat(speeds, dim=1)
 
 
 def follow(

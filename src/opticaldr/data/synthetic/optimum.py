@@ -68,8 +68,8 @@ def optimum(preset: Preset, *, known: int = 0, groups: Sequence[str] = GROUPS) -
 def optimum_of(
     preset: Preset, sessions: Sequence[BenchmarkSession], *, known: bool = True
 ) -> Optimum:
-    """The expected optimum for test sessions; `known`: of people in train, labels are known."""
-    seen = Counter(s.person for s in sessions if s.split == "train")
+    """The expected optimum for test sessions; `known`: labels of train and dev are known."""
+    seen = Counter(s.person for s in sessions if s.split != "test")
     mix = Counter(seen[s.person] if known else 0 for s in sessions if s.split == "test")
     return _summary(preset, mix, GROUPS)
 
@@ -79,12 +79,12 @@ def best_predictions(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Posterior mean and posterior median (n,) of the labels of sessions, from their true cues.
 
-    known: the labels of the person's other sessions in train are known, too.
+    known: the labels of the person's other sessions in train and dev are known, too.
     """
     z = _standard_scores()
     of_person: dict[int, list[BenchmarkSession]] = {}
     for session in sessions:
-        if known and session.split == "train":
+        if known and session.split != "test":
             of_person.setdefault(session.person, []).append(session)
     mean, median = [], []
     for session in sessions:

@@ -1,0 +1,1 @@
+"""Web service: a page and a REST API about one lens; pictures and videos live in memory only."""
