@@ -35,6 +35,7 @@ LAYERS = (
         *("depression_page", "figures_depression"),
     ),
     ("serve", "bench", "attack", "card_drawings", "export", "onnx_check", "onnx_metadata"),
+    ("api",),
     ("cli", "__main__"),
 )
 """From the ground up: a module imports its own layer and the ones before it."""

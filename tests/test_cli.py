@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -253,7 +253,7 @@ def test_a_wrong_setting_is_one_sentence(setting, sentence, opticaldr, tmp_path)
         (["--config", "tinny"], "Expected a preset (tiny, demo"),
         (["--config", "tiny", "--stages", "1,7"], "Expected --stages such as 1,2,3,4, found '1,7'"),
         (["--config", "tiny", "--stages", "all"], "Expected --stages"),
-        (["--config", "tiny", "--data", "celeba=x"], "NAME one of lfw, expressions, manifest"),
+        (["--config", "tiny", "--data", "faces=x"], "NAME one of avec2013, avec2014, manifest"),
         (["--config", "tiny", "--resume"], "Expected a run to resume in"),
     ],
 )

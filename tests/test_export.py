@@ -5,6 +5,7 @@ Exporting takes seconds, so four graphs are made once and shared.
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from opticaldr.lens import Lens
 from opticaldr.media import Input
 from opticaldr.model import build_model, load_model, save_model
 from opticaldr.onnx_graphs import HeadOnly, LensAtDepth, WithLens
-from opticaldr.onnx_metadata import FOREIGN_LENS, UNTRAINED, describe_graph
+from opticaldr.onnx_metadata import FOREIGN_LENS, UNMEASURED, describe_graph
 from opticaldr.onnx_window import solve
 from opticaldr.optics.colour import srgb_to_linear
 from opticaldr.predict import Predictor
@@ -209,7 +210,7 @@ def test_metadata_says_what_goes_in_and_what_comes_out(runs, exported):
         assert found["disclaimer"] == notices.DISCLAIMER
         assert found["patents"] == notices.PATENTS
         assert found["synthetic"] == "unknown"
-        assert UNTRAINED in found["notes"]
+        assert UNMEASURED in found["notes"]
         assert found["attributes"].endswith("light")
     assert metadata_of(exported["with_lens"].path)["depth_m"] == "1"
     assert "depth_m" not in metadata_of(exported["head_only"].path)
@@ -351,6 +352,23 @@ def test_a_graph_that_differs_is_not_left_behind(runs, exported, tmp_path, monke
         export.export_run(runs["moments"], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["with_lens.onnx"]
     assert (tmp_path / "with_lens.onnx").read_text() == "from before"
+
+
+def test_a_disk_that_fills_leaves_neither_graph(runs, exported, tmp_path, monkeypatch):
+    stored = {name: damaged(graph.path, 0.0) for name, graph in exported.items()}
+    monkeypatch.setattr(export, "to_onnx", lambda graph, size: stored[graph.name])
+    write = Path.write_bytes
+
+    def write_bytes(path, contents):
+        write(path, contents[: len(contents) // 2])
+        if "head_only" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, contents)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(InputError, match=r"head_only\.onnx, found 'No space left on device'"):
+        export.export_run(runs["moments"], tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_answer_that_is_no_number_is_refused(runs):

@@ -11,6 +11,7 @@ import tomllib
 import zipfile
 from email import message_from_string
 from email.message import Message
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ def test_every_requirement_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {_plain(line.partition("==")[0]) for line in lines if "==" in line}
-    wanted = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     names = {_plain(re.match(r"[\w.-]+", requirement)[0]) for requirement in wanted}
     assert names - {"opticaldr"} <= pinned
 

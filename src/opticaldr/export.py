@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,10 +66,7 @@ def export_run(
     except OSError as error:
         raise cannot_write(to, error.strerror or error) from None
     checked = []
-    graphs = (
-        WithLens(model.camera, model.network, depth_m=depth_m),
-        HeadOnly(model.network),
-    )
+    graphs = (WithLens(model.camera, model.network, depth_m=depth_m), HeadOnly(model.network))
     for done, graph in enumerate(graphs):
         on_progress(f"exporting {graph.name}", done, len(graphs))
         proto = to_onnx(graph, size=model.camera.lens.config.sensor_pixels)
@@ -80,9 +77,9 @@ def export_run(
         refuse_difference(graph.name, differences)
         checked.append((to / f"{graph.name}.onnx", contents, differences))
     on_progress("exported", len(graphs), len(graphs))
-    for path, contents, _ in checked:
-        with written_whole(path) as partial:
-            partial.write_bytes(contents)
+    with ExitStack() as files:  # neither file takes its place before both are on the disk
+        for path, contents, _ in checked:
+            files.enter_context(written_whole(path)).write_bytes(contents)
     return [Exported(path, differences) for path, _, differences in checked]
 
 

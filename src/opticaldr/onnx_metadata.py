@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from opticaldr import __version__, notices
 from opticaldr.camera import describe_camera
@@ -17,7 +18,7 @@ FOREIGN_LENS = (
     "The network was trained behind another lens than this one: how wrong its scores are here has "
     "not been measured."
 )
-UNTRAINED = "The run holds no results: how good its scores are has not been measured."
+UNMEASURED = "No score of this run was ever compared with a label: how good they are is not known."
 
 
 def describe_graph(
@@ -31,6 +32,7 @@ def describe_graph(
     trained = read_json(run / "lens.json")["sha256"]
     half_width = read_half_width(run / "calibration.json") if lens == trained else None
     size, network = model.camera.lens.config.sensor_pixels, model.network.config
+    results = read_json(run / "results.json") if (run / "results.json").exists() else None
     windowed = network.temporal in WINDOWED
     score = "of the whole window" if windowed else "of each frame"
     found = {
@@ -56,12 +58,12 @@ def describe_graph(
         "emotion": "(n, 7) logits: " + " ".join(EMOTIONS),
         "landmarks": "(n, 10) x y of eyes, nose tip, mouth corners, image left first, as a share "
         "of the picture's side",
-        "synthetic": _synthetic(run),
+        "synthetic": "unknown" if results is None else str(bool(results["synthetic"])).lower(),
         "disclaimer": notices.DISCLAIMER,
         "patents": notices.PATENTS,
         "licence": "Code: Apache-2.0. Weights: whatever the licences of the training data allow.",
         "data_licences": notices.DATA_LICENCES,
-        "notes": " ".join(_notes(run, lens == trained)),
+        "notes": " ".join(_notes(results, own_lens=lens == trained)),
     }
     if network.attribute_names:
         found["attributes"] = "(n, A) logits: " + " ".join(network.attribute_names)
@@ -84,15 +86,13 @@ def describe_graph(
     return found
 
 
-def _synthetic(run: Path) -> str:
-    """Whether the run was measured on rendered people: "true", "false" or "unknown"."""
-    path = run / "results.json"
-    return str(bool(read_json(path)["synthetic"])).lower() if path.exists() else "unknown"
-
-
-def _notes(run: Path, own_lens: bool) -> list[str]:
+def _notes(results: dict[str, Any] | None, *, own_lens: bool) -> list[str]:
+    """Standing notices that apply; results: content of results.json."""
     found = [notices.OBSCURED_IS_NOT_PRIVATE]
-    found += [notices.SYNTHETIC] if _synthetic(run) == "true" else []
-    found += [UNTRAINED] if _synthetic(run) == "unknown" else []
-    found += [] if own_lens else [FOREIGN_LENS]
+    if results is not None and results["synthetic"]:
+        found.append(notices.SYNTHETIC)
+    if results is None or results["depression"] is None:
+        found.append(UNMEASURED)
+    if not own_lens:
+        found.append(FOREIGN_LENS)
     return found

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 data = typer.Typer(no_args_is_help=True, help="Check, index and make data sets.")
 data.command()(index)
 data.command()(synth)
-data.command()(synth)
 out = Console()
 err = Console(stderr=True)
 

@@ -17,7 +17,7 @@ def export(
         typer.Option("--lens", help="lens.json of the lens as made; none = the run's own."),
     ] = None,
     depth: Annotated[
-        float, typer.Option("--depth", help="Distance from lens to face in with_lens.onnx [m].")
+        float, typer.Option("--depth", help="Metres from lens to face in with_lens.onnx.")
     ] = 1.0,
 ) -> None:
     """Write with_lens.onnx (simulated camera) and head_only.onnx (a real one), checked.

@@ -71,8 +71,9 @@ class DepressionBranch(nn.Module):
         """
         if self.temporal == "moments":
             features = moments(features, recordings)
-        if self.temporal == "dynamics":
-            features = self.motion(features, tracks, recordings, times)
+        if self.temporal == "dynamics":  # one dropout mask per recording, not one per frame
+            _, which = torch.unique(recordings, return_inverse=True)
+            return BDI_MAX * self.head(self.motion(features, tracks, which, times))[which, 0]
         return BDI_MAX * self.head(features).squeeze(1)
 
 

@@ -27,37 +27,37 @@ SPEED_FLOOR = 1e-3
 
 
 class MotionSummary(nn.Module):
-    """How fast a recording moves: (b, width), equal in the rows of a recording.
+    """How fast recordings move: (r, width), a row per recording.
 
     Logarithm of the mean square speed of traits, displacement and pose at every lag, on a scale
     where 0 is usual. Traits are projections of normalised network features on TRAITS directions
-    that are drawn once and stay: learned directions, and means of anything beside speeds, remember
-    the people of some hundred recordings (experiments/temporal_heads.py). No statistics of a batch
+    that are drawn once and stay: directions that learn, and means beside speeds, remember the people of
+    some hundred recordings. No statistics of a batch
     take part, so that a recording is summarised the same in any company.
     """
 
     def __init__(self, features: int, *, lags_s: tuple[float, ...]) -> None:
         super().__init__()
         self.lags_s = lags_s
-        self.register_buffer("directions", torch.randn(features, TRAITS) / features**0.5)
+        directions = nn.init.normal_(torch.empty(features, TRAITS), std=features**-0.5)
+        self.register_buffer("directions", directions)  # drawn once, as weights are, and kept
         self.width = (TRAITS + SHIFTS + POSES) * len(lags_s)
 
     def forward(
         self,
         features: Float[Tensor, "b f"],
         tracks: Float[Tensor, "b 10"],
-        recordings: Int[Tensor, "b"],
+        which: Int[Tensor, "b"],
         time_s: Float[Tensor, "b"],
-    ) -> Float[Tensor, "b w"]:
-        """features: of single frames. tracks: see follow. time_s: of each frame [s]."""
-        _, which = torch.unique(recordings, return_inverse=True)
+    ) -> Float[Tensor, "r w"]:
+        """features, tracks (see follow) and time_s [s]: of frames. which: as in mean_square_speed."""
         traits = functional.layer_norm(features, features.shape[1:]) @ self.directions
         moving = torch.cat([traits, tracks / USUAL_CHANGE], dim=1)
         floor = (SPEED_FLOOR / USUAL_CHANGE) ** 2
         speeds = []
         for lag in self.lags_s:
             speed, known = mean_square_speed(moving, which, time_s, lag_s=lag)
-            speeds.append(known[:, None] * (lag**2 * (speed + floor)).log())
+            speeds.append(known * (lag**2 * (speed + floor)).log())
         return torch.cat(speeds, dim=1)
 
 
@@ -122,8 +122,8 @@ def mean_square_speed(
     time_s: Float[Tensor, "b"],
     *,
     lag_s: float,
-) -> tuple[Float[Tensor, "b d"], Tensor]:
-    """Mean of ((x(t + lag) - x(t)) / lag)^2 over each recording [1/s^2], and whether it is known.
+) -> tuple[Float[Tensor, "r d"], Float[Tensor, "r 1"]]:
+    """Mean of ((x(t + lag) - x(t)) / lag)^2 over each recording [1/s^2]; 1 where it is known, or 0.
 
     A fixed lag in seconds makes the speed independent of the frame rate, noise included. Between
     frames x is interpolated; frames before a long gap count less, because interpolation across it
@@ -159,7 +159,6 @@ def mean_square_speed(
         0, row, weight * change.square()
     )
     weights = signals.new_zeros(recordings, 1).index_add(0, row, weight)
-    known = span > 0
+    known = (span > 0)[:, None]
     per_s2 = weights * lag.clamp_min(1e-9).square().to(signals)[:, None]
-    speed = torch.where(known[:, None], total / per_s2.clamp_min(1e-30), 0.0)
-    return speed[which], known[which]
+    return torch.where(known, total / per_s2.clamp_min(1e-30), 0.0), known.to(signals)

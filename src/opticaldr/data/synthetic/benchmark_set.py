@@ -145,13 +145,12 @@ def _cue_table(preset: Preset, sessions: Sequence[BenchmarkSession]) -> list[dic
 def _job(
     preset: Preset, session: BenchmarkSession, seed: int, size: int, frames: int, step_s: float
 ) -> SessionJob:
-    takes, acted = [], {}
+    takes = []
     for number, task in enumerate(TASKS, start=1):
-        acted = session.acted(task)
         rng = np.random.default_rng([seed, session.person, 16, session.number, number])
         kept = kept_frames(preset.nuisances, frames, rng)
         times = tuple(round(float(i + 0.5) * step_s, 6) for i in kept)
-        takes.append(Take(acted, SPEECH_FRACTION[task], times))
+        takes.append(Take(session.acted(task), SPEECH_FRACTION[task], times))
     sd = float(np.clip(session.confound, -2.4, 2.4)) if preset.confound else 0.0
     return SessionJob(
         seed=seed,
@@ -161,7 +160,7 @@ def _job(
         takes=tuple(takes),
         nuisances=preset.nuisances,
         blotches=float(np.exp(BLOTCHES_PER_SD * sd)),
-        detail=acted.cues[DETAIL.name] if preset.detail_r else 0.0,
+        detail=takes[0].acted.cues[DETAIL.name] if preset.detail_r else 0.0,
         detail_cutoff=preset.detail_cutoff,
     )
 

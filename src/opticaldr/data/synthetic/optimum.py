@@ -42,7 +42,8 @@ ASSUMPTION = (
     "nuisances, so it stays below. Integrated numerically over the 64 scores, no random numbers."
 )
 _STEP = 0.05
-"""Step of the integral over t [SD]; halving it changes no error by more than 1e-6."""
+"""Step of the integral over t [SD]; halving it changes an MAE by 2e-4 points (the median jumps), an
+RMSE by 1e-10."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ GROUPS = ("A", "B")
 GROUP_NAMES = ("group", "sex", "age_band")
 AGE_BANDS = ((40, "20-39"), (60, "40-59"), (200, "60-75"))
 NODES = np.linspace(-6.0, 6.0, 241)
-"""Where integrals over a standard normal are evaluated; the trapezoid rule is exact to 1e-8 here."""
+"""Where integrals over a standard normal are evaluated; five times as many change no error by 1e-6."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,8 @@ export function drawSquare(canvas, { element, width, height }) {
   context.drawImage(element, left, top, side, side, 0, 0, canvas.width, canvas.height);
 }
 
-/** The content of a canvas as a picture file. */
+/** The content of a canvas as a picture file, at once: toBlob waits until the page is idle. */
 export function encoded(canvas, type, quality) {
-  return new Promise((resolve) => canvas.toBlob(resolve, type, quality));
+  const bytes = atob(canvas.toDataURL(type, quality).split(",")[1]);
+  return new Blob([Uint8Array.from(bytes, (letter) => letter.charCodeAt(0))], { type });
 }

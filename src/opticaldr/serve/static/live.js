@@ -6,16 +6,19 @@ import { $, drawSquare, encoded, putPicture, sentence, wipe } from "./dom.js";
 
 const LARGEST = 256; // side that is sent [px]
 const AFTER_ERROR_MS = 1000;
+const BETWEEN_SPOTS_MS = 100; // the capture comes first
 
 const small = document.createElement("canvas"); // the picture at the sensor's pixels
 small.getContext("2d", { willReadFrequently: true }); // it is read back at every update
 let source = null;
 let paused = false;
 let count = 0;
+let sent = null; // a still picture as a file: encoded once
 
 /** Takes the sensor of a lens. */
 export function setSensor(lens) {
   small.width = small.height = Math.max(...lens.sizes.filter((size) => size <= LARGEST));
+  sent = null;
 }
 
 /** Shows a source from now on; null ends the view. */
@@ -23,6 +26,7 @@ export function watch(shown) {
   source = shown;
   paused = Boolean(shown?.moving && shown.element?.paused);
   count = 0;
+  sent = null;
   if (!shown?.element) for (const id of ["eye", "capture"]) wipe($(id));
   refresh();
 }
@@ -37,9 +41,12 @@ export function pause(stop) {
 }
 
 /** The picture as it is sent: at the sensor's pixels. */
-export async function snapshot() {
+export function snapshot() {
+  if (sent) return sent;
   drawSquare(small, source);
-  return source.moving ? encoded(small, "image/jpeg", 0.92) : encoded(small, "image/png");
+  if (source.moving) return encoded(small, "image/jpeg", 0.92);
+  sent = encoded(small, "image/png");
+  return sent;
 }
 
 /** What every picture path takes. */
@@ -55,8 +62,7 @@ export const refresh = newestOnly(async () => {
   const asked = { ...inWords(), at: performance.now() };
   const seed = shown.moving ? count : 0; // a still picture keeps its noise
   try {
-    const picture = upload(await snapshot());
-    if (shown !== source) return; // nothing of a source that was closed is sent
+    const picture = upload(snapshot());
     const { blob } = await askPicture("/api/capture" + query(shot(seed)), picture);
     const bitmap = await createImageBitmap(blob);
     if (shown !== source) return;
@@ -110,6 +116,7 @@ export const refreshSpot = newestOnly(async () => {
     const { blob } = await askPicture("/api/psf.png" + query({ depth_m, strength }));
     putPicture($("psf"), blob, `Point spread function at ${words.distance}`);
     $("psf-where").textContent = `at ${words.distance}`;
+    await wait(BETWEEN_SPOTS_MS);
   } catch {
     // the capture meets the same error and tells it
   }

@@ -87,12 +87,12 @@ function question() {
 }
 
 async function ofPicture(shown, { stop }) {
-  const blob = shown.blob ?? (await wholeFrame(shown));
+  const blob = shown.blob ?? wholeFrame(shown);
   checkSize(blob, limits.image_bytes);
   return askJson("/api/predict" + question(), upload(blob, stop.signal));
 }
 
-async function wholeFrame({ element, width, height }) {
+function wholeFrame({ element, width, height }) {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width, height });
   canvas.getContext("2d").drawImage(element, 0, 0);
