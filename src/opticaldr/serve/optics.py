@@ -21,7 +21,14 @@ from opticaldr.optics.bands import face_spectrum
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.optics.imaging import convolve
 from opticaldr.privacy import cameras
-from opticaldr.privacy.deconvolution import ScenePrior, trim, wiener
+from opticaldr.privacy.deconvolution import (
+    ScenePrior,
+    SensorCrop,
+    mirror_suits,
+    solve,
+    trim,
+    wiener,
+)
 from opticaldr.sensor import Sensor
 from opticaldr.types import FACE_SHARE, InputError, Photo, Psf, Recogniser, Scene
 
@@ -99,9 +106,10 @@ class LiveCamera:
     def restore(
         self, image: np.ndarray, shot: Shot, frames: int
     ) -> tuple[np.ndarray, float | None]:
-        """What Wiener restoration with the known PSF makes of the mean of `frames` records.
+        """What restoration with the known PSF makes of the mean of `frames` records.
 
-        The scene goes on beyond the frame (mirrored), as it does for the attacks of the ladder.
+        The scene goes on beyond the frame (mirrored), as it does for the attacks of the ladder: by
+        the Wiener filter where the PSF allows that, else iteratively with the same prior.
 
         Returns:
             (size, size, 3) uint8 sRGB, and the cosine between the restored and the clear picture by
@@ -115,13 +123,14 @@ class LiveCamera:
             generator = torch.Generator().manual_seed(shot.seed)
             record = law.record(irradiance, generator=generator, frames=frames)
             rounding = (2**law.bits - 1) ** -2 / 12
-            restored = wiener(
-                record,
-                psf,
-                prior=face_prior(record),
-                noise_variance=(law.read_noise**2 + rounding) / frames,
-                border="reflect",
-            )
+            variance, prior = (law.read_noise**2 + rounding) / frames, face_prior(record)
+            if mirror_suits(psf):
+                restored = wiener(
+                    record, psf, prior=prior, noise_variance=variance, border="reflect"
+                )
+            else:
+                crop = SensorCrop(psf, shot.size)
+                restored = solve(record, crop, prior=prior, noise_variance=variance)
             shown = linear_to_srgb(restored)
             return to_images(shown)[0], self._similarity(photos, shown)
 

@@ -25,6 +25,7 @@ from opticaldr.privacy.registration import (
     shift,
     sway_px,
 )
+from opticaldr.privacy.rungs.known_psf import usual_method
 from opticaldr.privacy.rungs.recordings import Filter, embedded, filters_for, recorded
 from opticaldr.privacy.verification import pair_scores
 from opticaldr.types import Recogniser
@@ -56,6 +57,7 @@ def video(arena: Arena, *, progress: OnProgress) -> Iterator[Attempt]:
     judge, *others = arena.judges
     images, frames = arena.test.images, tuple(sorted({1, *arena.tier.frames}))
     last, clean = frames[-1], arena.embed(judge, images)
+    method = usual_method(arena.camera.psf, arena.camera.optics.border)
 
     filters = filters_for(arena, StillHead(arena.camera, frames), judge=judge)
     singles = min(last, FUSED_FRAMES, max(1, FUSED_EMBEDDINGS // len(images)))
@@ -74,15 +76,15 @@ def video(arena: Arena, *, progress: OnProgress) -> Iterator[Attempt]:
             facts = {**curve.filters[n].facts, **curve.facts}
             if curve is strongest and n == last:
                 facts |= identified
-            yield attempt(f"{curve.what}, wiener", probe, n, facts)
+            yield attempt(f"{curve.what}, {method}", probe, n, facts)
     yield attempt("mean, naive", naive[head.takes.index(last)], last, {})
     if singles > 1:
-        for how, rows in (("wiener", restored), ("naive", naive)):
+        for how, rows in ((method, restored), ("naive", naive)):
             yield attempt(f"fused, {how}", _unit(sum(rows[:singles])), singles, {})
     final = replace(strongest.head, takes=(last,))
     for other in others:
         (probe,), _ = _embed(arena, other, final, strongest.filters, progress)
-        what, facts = f"{strongest.what}, wiener, {other.name}", strongest.filters[last].facts
+        what, facts = f"{strongest.what}, {method}, {other.name}", strongest.filters[last].facts
         yield arena.attempt("A7", what, arena.embed(other, images), probe, frames=last, **facts)
 
 
