@@ -35,7 +35,7 @@ class DepressionBranch(nn.Module):
     With config.temporal = "moments" the head sees mean and log spread over the frames of a
     recording, (b, 128 F), normalised and half of them dropped in training: there are far fewer
     recordings than features. With "dynamics" one linear layer reads the 26 speeds of a
-    MotionSummary, half of them dropped in training: 27 weights, against 528,897 for "moments" and
+    MotionSummary, three of ten dropped in training: 27 weights, against 528,897 for "moments" and
     262,657 for "frames" at F = 16.
     """
 
@@ -46,7 +46,7 @@ class DepressionBranch(nn.Module):
         width = 2 * self.extract.features
         if config.temporal == "dynamics":
             self.motion = MotionSummary(width, lags_s=config.lags_s)
-            self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(self.motion.width, 1))
+            self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(self.motion.width, 1))
         else:
             tamed: list[nn.Module] = []
             if config.temporal == "moments":
