@@ -25,7 +25,15 @@ LAYERS = (
     ("camera", "model", "onnx_window", "onnx_graphs"),
     (
         *("evaluate", "conformal", "group_errors", "depression_report", "shrinkage"),
-        *("checkpoint", "training_data", "parts", "stage_setup", "stage_loss", "validation", "train"),
+        *(
+            "checkpoint",
+            "training_data",
+            "parts",
+            "stage_setup",
+            "stage_loss",
+            "validation",
+            "train",
+        ),
     ),
     ("privacy",),
     ("capture", "predict", "evaluation", "experiment", "workshop", "robustness", "attackable"),

@@ -163,5 +163,7 @@ def test_rendered_people_are_dealt_in_order(synthetic_cache):
 
 @pytest.mark.parametrize("spec", ["expressions=x.npz", "rafdb=x", "lfw", ""])
 def test_an_unknown_set(spec):
-    with pytest.raises(InputError, match=r"Expected --data synthetic, lfw=PATH, celeba=PATH or manifest="):
+    with pytest.raises(
+        InputError, match=r"Expected --data synthetic, lfw=PATH, celeba=PATH or manifest="
+    ):
         opened(spec)

@@ -440,9 +440,7 @@ TRAIN, TEST = (np.concatenate([np.arange(a, b), np.arange(100 + a, 100 + b)])
 
 
 def certificate(faces, optics, noise=None, aperture_m=None, **settings):
-    camera = CameraUnderAttack(
-        optics.label, optics, noise or NoiseLaw(2.0), aperture_m=aperture_m
-    )
+    camera = CameraUnderAttack(optics.label, optics, noise or NoiseLaw(2.0), aperture_m=aperture_m)
     return certify(camera, faces, TRAIN, TEST, scene_size=25, seed=0, **settings)
 
 
