@@ -64,14 +64,8 @@ def shift(images: Photo) -> Float[Tensor, "n 4"]:
     """Displacement of each frame against the mean frame of the window (networks.motion.shift)."""
     grey = functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), GRID).flatten(1)
     mean = grey.mean(0)
-    padded = functional.pad(mean.view(1, 1, GRID, GRID), (1, 1, 1, 1), mode="replicate")[0, 0]
-    slope_x = (padded[1:-1, 2:] - padded[1:-1, :-2]) * (GRID / 2)
-    slope_y = (padded[2:, 1:-1] - padded[:-2, 1:-1]) * (GRID / 2)
-    place = (torch.arange(GRID).to(images) + 0.5) / GRID - 0.5
-    y, x = place[:, None], place[None, :]
-    window = torch.exp(-(x.square() + y.square()) / (2 * motion.WINDOW**2)).flatten()
-    moves = [slope_x, slope_y, 2 * (x * slope_x + y * slope_y), 2 * (x * slope_y - y * slope_x)]
-    basis = torch.stack([move.flatten() for move in moves], dim=1)
+    basis, window = motion.moves(mean[None])
+    basis = basis[0]
     weighted = (basis * window[:, None]).mT
     normal = weighted @ basis
     floor = 1e-3 * (normal * torch.eye(SHIFTS)).sum() / SHIFTS + 1e-6

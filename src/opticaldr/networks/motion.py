@@ -31,9 +31,9 @@ class MotionSummary(nn.Module):
 
     Logarithm of the mean square speed of traits, displacement and pose at every lag, on a scale
     where 0 is usual. Traits are projections of normalised network features on TRAITS directions
-    that are drawn once and stay: directions that learn, and means beside speeds, remember the people of
-    some hundred recordings. No statistics of a batch
-    take part, so that a recording is summarised the same in any company.
+    that are drawn once and stay: directions that learn, and means beside speeds, remember the
+    people of some hundred recordings. No statistics of a batch take part, so that a recording is
+    summarised the same in any company.
     """
 
     def __init__(self, features: int, *, lags_s: tuple[float, ...]) -> None:
@@ -94,19 +94,24 @@ def shift(images: Photo, recordings: Int[Tensor, "b"]) -> Float[Tensor, "b 4"]:
     _, which = torch.unique(recordings, return_inverse=True)
     grey = functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), GRID).flatten(1)
     mean = average(grey, which)
-    padded = functional.pad(mean.view(-1, 1, GRID, GRID), (1, 1, 1, 1), mode="replicate")[:, 0]
-    slope_x = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) * (GRID / 2)
-    slope_y = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) * (GRID / 2)
-    place = (torch.arange(GRID).to(images) + 0.5) / GRID - 0.5
-    y, x = place[:, None], place[None, :]
-    window = torch.exp(-(x.square() + y.square()) / (2 * WINDOW**2)).flatten()
-    moves = [slope_x, slope_y, 2 * (x * slope_x + y * slope_y), 2 * (x * slope_y - y * slope_x)]
-    basis = torch.stack([move.flatten(1) for move in moves], dim=2)
+    basis, window = moves(mean)
     weighted = (basis * window[:, None]).mT
     normal = weighted @ basis
     floor = 1e-3 * normal.diagonal(dim1=1, dim2=2).mean(1) + 1e-6  # an even picture moves nowhere
     normal = normal + floor[:, None, None] * torch.eye(SHIFTS).to(normal)
     return torch.linalg.solve(normal, weighted @ (mean - grey)[:, :, None])[:, :, 0]
+
+
+def moves(mean: Float[Tensor, "k p"]) -> tuple[Float[Tensor, "k p 4"], Float[Tensor, "p"]]:
+    """G of shift for mean frames of p = GRID^2 pixels, and the weights W of the window on the face."""
+    padded = functional.pad(mean.view(-1, 1, GRID, GRID), (1, 1, 1, 1), mode="replicate")[:, 0]
+    slope_x = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) * (GRID / 2)
+    slope_y = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) * (GRID / 2)
+    place = (torch.arange(GRID).to(mean) + 0.5) / GRID - 0.5
+    y, x = place[:, None], place[None, :]
+    window = torch.exp(-(x.square() + y.square()) / (2 * WINDOW**2)).flatten()
+    basis = [slope_x, slope_y, 2 * (x * slope_x + y * slope_y), 2 * (x * slope_y - y * slope_x)]
+    return torch.stack([move.flatten(1) for move in basis], dim=2), window
 
 
 def average(values: Float[Tensor, "b d"], which: Int[Tensor, "b"]) -> Float[Tensor, "b d"]:
