@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -15,8 +16,9 @@ import pytest
 from PIL import Image
 
 import opticaldr
-from opticaldr.media import find_inputs, read_image
+from opticaldr.media import VideoReader, find_inputs, read_image
 from opticaldr.predict import Predictor
+from serving import video
 
 SNAPSHOT = Path(__file__).with_name("api.json")
 
@@ -174,6 +176,26 @@ def test_prediction_is_that_of_the_command_line(run_folder, person, tmp_path) ->
     assert isinstance(found, opticaldr.Estimate)
     with pytest.raises(opticaldr.InputError, match="one image or video"):
         opticaldr.Predictor(run_folder).predict(tmp_path)
+
+
+def test_pictures_and_frames_in_memory_are_read_as_files_are(run_folder, person, tmp_path) -> None:
+    predictor = opticaldr.Predictor(run_folder, depth_m=0.5, detect=False)
+    face, film = tmp_path / "face.png", tmp_path / "film.mp4"
+    Image.fromarray(person).save(face)
+    film.write_bytes(video(20, rate=25))
+    with VideoReader(film) as reader:
+        frames = [frame.image for frame in reader]
+    in_memory = predictor.predict_frames(iter(frames), rate_hz=25, seed=2)
+    assert replace(in_memory, source="") == replace(predictor.predict(film, seed=2), source="")
+    assert in_memory.frame_times[-1] == pytest.approx(19 / 25)
+    picture = predictor.predict(person, seed=2)
+    assert replace(picture, source="") == replace(predictor.predict(face, seed=2), source="")
+
+
+@pytest.mark.parametrize("rate_hz", [0.0, -25.0, float("nan"), float("inf")])
+def test_frame_rates_are_above_zero(run_folder, person, rate_hz) -> None:
+    with pytest.raises(opticaldr.InputError, match="frame rate above 0"):
+        opticaldr.Predictor(run_folder).predict_frames([person], rate_hz=rate_hz)
 
 
 def test_scores_and_card_of_a_run(synthetic_cache, small_tier, run_folder, tmp_path) -> None:

@@ -294,7 +294,7 @@ def test_without_a_model_there_is_a_sentence_and_no_score(browser, url):
         seen.page.route("**/api/health", lambda route: route.fulfill(json=health))
         seen.page.reload()
         seen.agree()
-        assert "untrained lens gives no score" in seen.page.locator("#score-none").inner_text()
+        assert "only a trained run gives scores" in seen.page.locator("#score-none").inner_text()
         assert not seen.page.locator("#estimate").is_visible()
         assert "No card yet" in seen.page.locator("#card").inner_text()
 

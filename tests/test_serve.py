@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from opticaldr.camera import load_camera
+from opticaldr.camera import describe_camera, load_camera
 from opticaldr.capture import capture_photos, to_images, to_photos
 from opticaldr.notices import DISCLAIMER, PATENTS
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.results import write_json
 from opticaldr.sensor import quantise
-from opticaldr.serve.app import Settings
+from opticaldr.serve.app import Settings, create_app
 from opticaldr.serve.optics import CACHED_PSFS, LiveCamera, Shot, face_prior
+from opticaldr.types import InputError
 from serving import client, decoded, encoded, file, picture, refused, watched_writes
 
 
@@ -79,6 +80,26 @@ def test_card_is_the_run_s_own_or_a_404_that_says_what_to_do(run_folder, service
     write_json(run_folder / "privacy_card.json", card)
     with client(Settings(run_folder)) as trained:
         assert trained.get("/api/card").json() == card
+
+
+def test_a_lens_alone_is_shown_by_its_name_and_gives_no_score(run_folder, service):
+    assert service.get("/api/health").json()["lens"] == "focused"
+    for source, name in (("literal", "literal"), (str(run_folder / "lens.json"), "lens.json")):
+        with client(Settings(lens=source)) as alone:
+            found = alone.get("/api/health").json()
+            assert (found["lens"], found["model"], found["card"]) == (name, False, False)
+            assert found["lens_sha256"] == describe_camera(load_camera(source))["sha256"]
+            answer = alone.post("/api/predict", files=file(encoded(picture())))
+            assert "a lens alone" in refused(answer, 409, "no_model")
+    with client(Settings(run_folder)) as trained:
+        assert trained.get("/api/health").json()["lens"] == run_folder.name
+
+
+def test_a_run_is_shown_with_its_own_lens_only(run_folder):
+    with pytest.raises(InputError, match="found both"):
+        create_app(Settings(run_folder, "literal"))
+    with pytest.raises(InputError, match=r"preset .* found 'litteral'"):
+        create_app(Settings(lens="litteral"))
 
 
 def test_psf_is_a_disc_that_grows_out_of_focus(service):

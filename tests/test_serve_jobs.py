@@ -200,14 +200,14 @@ def test_a_full_line_is_429_and_cancel_makes_room(run_folder, monkeypatch):
 
     free = threading.Event()
 
-    def slow(predictor, source, *, seed=0, on_frame=None):
+    def slow(predictor, seen, *, name, seed=0, on_frame=None):
         for frame in range(10**6):
             on_frame(frame)
             if free.wait(0.002):
                 break
         raise InputError("Expected an end, found none; test.")
 
-    monkeypatch.setattr(Predictor, "predict", slow)
+    monkeypatch.setattr(Predictor, "predict_frames", slow)
     with client(Settings(run_folder, limits=replace(Limits(), jobs=2))) as service:
         upload = file(video(5))
         ids = [service.post("/api/jobs", files=upload).json()["id"] for _ in range(2)]

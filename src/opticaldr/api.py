@@ -7,7 +7,8 @@ Thin adapters over what the command line calls too, so that both give the same b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from opticaldr.data.synthetic.worker import Job, render_person
 from opticaldr.evaluation import evaluate_run
 from opticaldr.experiment import refuse_occupied, train_run
 from opticaldr.faces.detection import DlibDetector, detector_installed
-from opticaldr.media import find_inputs, read_image
+from opticaldr.media import Frame, find_inputs, read_image
 from opticaldr.optics.colour import linear_to_srgb
 from opticaldr.predict import Estimate as Estimate
+from opticaldr.predict import still
 from opticaldr.results import read_json, validate
 from opticaldr.types import InputError
 
@@ -74,14 +76,9 @@ class Lens:
             (pixels, pixels, 3) uint8 sRGB.
         """
         picture = image if isinstance(image, np.ndarray) else read_image(Path(image))
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise InputError(
-                f"Expected an image (h, w, 3) of uint8, found {picture.shape} of {picture.dtype}; "
-                "convert it to 8-bit sRGB."
-            )
         stored = capture_photos(
             self._camera,
-            to_photos([picture], self.pixels),
+            to_photos([_checked_picture(picture)], self.pixels),
             depth_m=_checked_depth(depth_m),
             generator=torch.Generator().manual_seed(seed),
         )
@@ -121,20 +118,41 @@ class Predictor:
             detector=DlibDetector() if detect and detector_installed() else None,
         )
 
-    def predict(self, path: str | Path, *, seed: int = 0) -> Estimate:
+    def predict(self, source: np.ndarray | str | Path, *, seed: int = 0) -> Estimate:
         """The BDI-II estimate (0-63) of one image or video. Not a diagnosis.
 
         Args:
-            path: of one file.
+            source: an image or video file, or an (h, w, 3) uint8 sRGB picture.
             seed: of the sensor's noise.
 
         Raises:
             InputError: the file cannot be read, or no frame shows a face.
         """
-        if Path(path).is_dir():
-            raise InputError(f"Expected one image or video, found folder {path}; name its files.")
-        (found,) = find_inputs([Path(path)])
+        if isinstance(source, np.ndarray):
+            frames = still(_checked_picture(source))
+            return self._predictor.predict_frames(frames, name="the picture", seed=seed)
+        if Path(source).is_dir():
+            raise InputError(f"Expected one image or video, found folder {source}; name its files.")
+        (found,) = find_inputs([Path(source)])
         return self._predictor.predict(found, seed=seed)
+
+    def predict_frames(
+        self, frames: Iterable[np.ndarray], *, rate_hz: float, seed: int = 0
+    ) -> Estimate:
+        """As predict, for the frames of one recording that are already in memory, or arrive.
+
+        Args:
+            frames: (h, w, 3) uint8 sRGB pictures in order; none is kept.
+            rate_hz: how many of them a second has [1/s].
+            seed: of the sensor's noise.
+        """
+        if not 0 < rate_hz < math.inf:
+            raise InputError(
+                f"Expected a frame rate above 0, found {rate_hz}; give frames per second, such as 30."
+            )
+        tick = 1 / Fraction(rate_hz)
+        seen = (Frame(_checked_picture(image), n, tick, n) for n, image in enumerate(frames))
+        return self._predictor.predict_frames(seen, name="the frames", seed=seed)
 
 
 def train(
@@ -251,6 +269,15 @@ def synthetic_person(seed: int = 0, *, size: int = 256) -> np.ndarray:
 
 def _several(data: str | Sequence[str]) -> list[str]:
     return [data] if isinstance(data, str) else list(data)
+
+
+def _checked_picture(picture: np.ndarray) -> np.ndarray:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise InputError(
+            f"Expected an image (h, w, 3) of uint8, found {picture.shape} of {picture.dtype}; "
+            "convert it to 8-bit sRGB."
+        )
+    return picture
 
 
 def _checked_depth(depth_m: float) -> float:

@@ -113,25 +113,38 @@ class Predictor:
         Raises:
             InputError: the file cannot be read, or no frame shows a face.
         """
+        with _opened(source) as frames:
+            return self.predict_frames(
+                frames, name=shown(source.path), seed=seed, on_frame=on_frame
+            )
+
+    def predict_frames(
+        self,
+        seen: Iterable[Frame],
+        *,
+        name: str,
+        seed: int = 0,
+        on_frame: OnFrame | None = None,
+    ) -> Estimate:
+        """As predict, for frames of one recording in the order of their times; name: as it is shown."""
         generator = torch.Generator().manual_seed(seed)
         frames = crowded = 0
         end_s = 0.0
         times: list[float] = []
         scores: list[float] = []
-        with _opened(source) as video:
-            for rows, faces in self._faces(video):
-                seen_s = [row.time_s for row in rows if row.success]
-                if len(faces):
-                    scores += self._score(faces, seen_s, generator).tolist()
-                times += seen_s
-                frames, end_s = frames + len(rows), rows[-1].time_s
-                crowded += sum(row.faces > 1 for row in rows)
-                if on_frame:
-                    on_frame(frames)
-            damage = video.error if isinstance(video, VideoReader) else None
+        for rows, faces in self._faces(seen):
+            seen_s = [row.time_s for row in rows if row.success]
+            if len(faces):
+                scores += self._score(faces, seen_s, generator).tolist()
+            times += seen_s
+            frames, end_s = frames + len(rows), rows[-1].time_s
+            crowded += sum(row.faces > 1 for row in rows)
+            if on_frame:
+                on_frame(frames)
+        damage = seen.error if isinstance(seen, VideoReader) else None
         if not scores:
             raise InputError(
-                f"Expected a face in {shown(source.path)}, found none in {_count(frames)}; "
+                f"Expected a face in {name}, found none in {_count(frames)}; "
                 "check the input, or take the centre of the picture with --no-detect."
             )
         flags = [] if self.detector else ["centre crop: no face was looked for"]
@@ -148,7 +161,7 @@ class Predictor:
             flags.append(f"damaged video, scored up to {end_s:.2f} s: {damage}")
         if self.half_width is None:
             flags.append("no calibration: interval unknown")
-        return self._estimate(source, scores, times, frames, flags)
+        return self._estimate(name, scores, times, frames, flags)
 
     def _faces(self, frames: Iterable[Frame]) -> Iterator[tuple[list[FrameRow], np.ndarray]]:
         """What was seen in successive frames, and the crops of those with a face."""
@@ -180,7 +193,7 @@ class Predictor:
 
     def _estimate(
         self,
-        source: Input,
+        name: str,
         scores: list[float],
         times: list[float],
         frames: int,
@@ -188,15 +201,15 @@ class Predictor:
     ) -> Estimate:
         if not all(np.isfinite(scores)):
             raise InputError(
-                f"Expected finite scores for {shown(source.path.name)}, found NaN; the weights of the run "
-                "are damaged: train it again."
+                f"Expected finite scores for {name}, found NaN; the weights of the run are damaged: "
+                "train it again."
             )
         score = float(np.clip(np.mean(scores), 0.0, BDI_MAX))
         interval = None
         if self.half_width is not None:
             interval = (max(0.0, score - self.half_width), min(BDI_MAX, score + self.half_width))
         return Estimate(
-            source=shown(source.path),
+            source=name,
             score=score,
             ci90=interval,
             frames=frames,
@@ -207,11 +220,16 @@ class Predictor:
         )
 
 
+def still(image: np.ndarray) -> list[Frame]:
+    """An (h, w, 3) uint8 image as the one frame that it is."""
+    return [Frame(image, 0, Fraction(1), 0)]
+
+
 @contextmanager
 def _opened(source: Input) -> Iterator[VideoReader | list[Frame]]:
-    """The frames of a video, or an image as the one frame that it is."""
+    """The frames of a video or of an image."""
     if source.kind == "image":
-        yield [Frame(read_image(source.path), 0, Fraction(1), 0)]
+        yield still(read_image(source.path))
     else:
         with VideoReader(source.path) as video:
             yield video

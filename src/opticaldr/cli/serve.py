@@ -14,7 +14,14 @@ from opticaldr.errors import InputError
 def serve(
     model: Annotated[
         Path | None,
-        typer.Option("--model", help="Folder of a trained run; none = untrained lens, no score."),
+        typer.Option("--model", help="Folder of a trained run, for scores and its lens."),
+    ] = None,
+    lens: Annotated[
+        str | None,
+        typer.Option(
+            "--lens",
+            help="A lens alone, without scores: lens.json, run folder or preset; focused if neither.",
+        ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="0 = a free one.", min=0, max=65535)] = 8000,
@@ -48,9 +55,9 @@ def serve(
         if token:
             out.print("In a browser, open it once as /?token=TOKEN", markup=False)
         if model is None:
-            out.print("Untrained lens, no score; --model RUN shows a trained one.")
+            out.print("A lens alone gives no score; --model RUN shows a trained run.")
 
     try:
-        run_service(Settings(model, Access(host, token)), port, on_ready=say)
+        run_service(Settings(model, lens, Access(host, token)), port, on_ready=say)
     except KeyboardInterrupt:
         out.print("Stopped.")

@@ -28,7 +28,8 @@ class Health(BaseModel):
     status: Literal["ok"]
     version: str
     model: bool = Field(description="True if a trained run is loaded, so that predict answers.")
-    card: bool = Field(description="True if that run has a privacy card.")
+    card: bool = Field(description="True if the folder of the run or lens holds a privacy card.")
+    lens: str = Field(description="Name of the run folder, lens file or preset that is shown.")
     lens_sha256: str
     limits: dict[str, float] = Field(description="Bytes, pixels, frames, seconds and counts.")
     jobs: JobCount

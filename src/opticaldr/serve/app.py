@@ -29,16 +29,20 @@ has the shape of ErrorAnswer. Distance is rounded to 1 cm, lens strength to 0.01
 
 @dataclass(frozen=True)
 class Settings:
-    """model: folder of a trained run; None = the untrained lens, which gives no score."""
+    """model: folder of a trained run. lens: what Lens.load takes, shown without scores.
+
+    With neither, the untrained preset parts.UNTRAINED is shown.
+    """
 
     model: Path | None = None
+    lens: str | None = None
     access: Access = field(default_factory=Access)
     limits: Limits = field(default_factory=Limits)
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The service of one lens; what is slow to load is loaded here."""
-    parts = load_parts(settings.model, settings.limits)
+    parts = load_parts(settings.model, settings.lens, settings.limits)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from opticaldr.faces.detection import (
     DlibDetector,
     detector_installed,
 )
-from opticaldr.media import Input
+from opticaldr.media import Frame, VideoReader
 from opticaldr.model import OpticalDR
-from opticaldr.predict import OnFrame, Predictor
+from opticaldr.predict import OnFrame, Predictor, still
 from opticaldr.serve.uploads import Upload
 from opticaldr.types import InputError
 
@@ -33,20 +34,6 @@ class Question:
     detect: bool = True
     depth_m: float = 1.0
     seed: int = 0
-
-
-class MemoryFile(io.BytesIO):
-    """An upload where the predictor expects a path: it is read, and its name is shown."""
-
-    def __init__(self, upload: Upload) -> None:
-        super().__init__(upload.data)
-        self.name = upload.name
-
-    def read_bytes(self) -> bytes:
-        return self.getvalue()
-
-    def __fspath__(self) -> str:
-        return self.name
 
 
 class OneAtATime:
@@ -72,21 +59,23 @@ class Estimator:
         self._predictor = Predictor(run)
         self._detector = OneAtATime(DlibDetector()) if detector_installed() else None
 
-    def image(self, upload: Upload, question: Question) -> dict[str, Any]:
-        """The line of `predict --json`; InputError if no face is found."""
-        return self._predict("image", upload, question, None)
+    def image(self, image: np.ndarray, name: str, question: Question) -> dict[str, Any]:
+        """The line of `predict --json` of an (h, w, 3) picture; InputError if no face is found."""
+        return self._predict(still(image), name, question, None)
 
     def video(self, upload: Upload, question: Question, on_frame: OnFrame) -> dict[str, Any]:
         """As `image`; on_frame is called with the frames done, and ends the work if it raises."""
-        return self._predict("video", upload, question, on_frame)
+        with VideoReader(io.BytesIO(upload.data), name=upload.name) as frames:
+            return self._predict(frames, upload.name, question, on_frame)
 
     def _predict(
-        self, kind: str, upload: Upload, question: Question, on_frame: OnFrame | None
+        self, frames: Iterable[Frame], name: str, question: Question, on_frame: OnFrame | None
     ) -> dict[str, Any]:
-        source = Input(kind, MemoryFile(upload))
         predictor = self._as_asked(question)
         try:
-            return predictor.predict(source, seed=question.seed, on_frame=on_frame).to_json()
+            return predictor.predict_frames(
+                frames, name=name, seed=question.seed, on_frame=on_frame
+            ).to_json()
         except InputError as error:
             raise InputError(str(error).replace("--no-detect", "detect=false")) from None
 

@@ -19,18 +19,19 @@ from opticaldr.serve.limits import Limits
 from opticaldr.serve.load import HeldBytes, Workers
 from opticaldr.serve.optics import LiveCamera
 from opticaldr.serve.uploads import Upload, received
+from opticaldr.types import InputError
 
 T = TypeVar("T")
 
 UNTRAINED = "focused"
-"""The preset whose lens is shown without a trained run."""
+"""The preset whose lens is shown when nothing else was asked for."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """run: folder of the trained run; None, like its estimator, without one."""
+    """shown: the run, lens.json or preset whose lens it is. estimator: None without a trained run."""
 
-    run: Path | None
+    shown: str | Path
     limits: Limits
     camera: LiveCamera
     estimator: Estimator | None
@@ -40,9 +41,9 @@ class Parts:
 
     @property
     def card(self) -> Path | None:
-        """The privacy card of the run; None while there is none."""
-        path = self.run / "privacy_card.json" if self.run else None
-        return path if path and path.exists() else None
+        """The privacy card in the folder of the run or lens; None while there is none."""
+        path = Path(self.shown) / "privacy_card.json"
+        return path if path.exists() else None
 
     def upload(self, request: Request, *, most: int) -> AbstractAsyncContextManager[Upload]:
         """The file of a request's form, of at most `most` bytes."""
@@ -65,18 +66,23 @@ class Parts:
             raise ServiceError(
                 409,
                 "no_model",
-                "Expected a trained run, found the untrained lens, which gives no score; start the "
-                "service with --model RUN.",
+                "Expected a trained run, found a lens alone, which gives no score; start the service "
+                "with --model RUN.",
             )
         return self.estimator
 
 
-def load_parts(run: Path | None, limits: Limits) -> Parts:
+def load_parts(run: Path | None, lens: str | None, limits: Limits) -> Parts:
     """Loads lens and weights, so that the first request does not wait for them."""
+    if run and lens:
+        raise InputError(
+            "Expected --model or --lens, found both: a run is shown with its own lens; leave one out."
+        )
+    shown = run or lens or UNTRAINED
     return Parts(
-        run=run,
+        shown=shown,
         limits=limits,
-        camera=LiveCamera(load_camera(run or UNTRAINED)),
+        camera=LiveCamera(load_camera(shown)),
         estimator=Estimator(run) if run else None,
         jobs=Jobs(limits),
         workers=Workers(limits),

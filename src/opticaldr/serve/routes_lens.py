@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -37,6 +38,7 @@ def routes(parts: Parts) -> APIRouter:
             version=__version__,
             model=parts.estimator is not None,
             card=parts.card is not None,
+            lens=Path(parts.shown).name or "lens",
             lens_sha256=camera.description["sha256"],
             limits=parts.limits.to_json(),
             jobs=JobCount(running=parts.jobs.unfinished, most=parts.limits.jobs),
@@ -72,7 +74,7 @@ def routes(parts: Parts) -> APIRouter:
 
     @router.get("/card", responses=refusals(404))
     async def card() -> Card:
-        """The privacy card of the run."""
+        """The privacy card of the run or lens."""
         path = parts.card
         if path is None:
             raise ServiceError(404, "no_card", NO_CARD)

@@ -42,8 +42,7 @@ def routes(parts: Parts) -> APIRouter:
         question = Question(already_captured, detect, depth_m, seed)
 
         def work(upload: Upload) -> dict[str, Any]:
-            picture(upload, limits)  # whether it can be read: 415 if not; the predictor reads again
-            return estimator.image(upload, question)
+            return estimator.image(picture(upload, limits), upload.name, question)
 
         return EstimateAnswer.model_validate(await parts.worked_on(request, work))
 

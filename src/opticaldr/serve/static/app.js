@@ -51,8 +51,8 @@ async function start() {
 
 function describe(health, lens) {
   $("lens-kind").textContent = health.model
-    ? "Shown: the lens of a trained run, simulated."
-    : "Shown: an untrained lens, in focus at 1 m, simulated.";
+    ? `Shown: the lens of the trained run “${health.lens}”, simulated.`
+    : `Shown: the lens “${health.lens}” alone, simulated.`;
   for (const element of document.querySelectorAll("[data-notice]")) {
     element.textContent = lens.notices[element.dataset.notice];
   }

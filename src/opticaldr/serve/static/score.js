@@ -8,8 +8,8 @@ import { $, encoded, make, say, sentence, show } from "./dom.js";
 const POLL_MS = 300;
 const MEBI = 2 ** 20;
 const NO_MODEL =
-  "No score: the lens shown here is untrained, and an untrained lens gives no score. Start the " +
-  "service with a trained run: opticaldr serve --model RUN";
+  "No score: a lens alone is shown, and only a trained run gives scores. Start the service with " +
+  "one: opticaldr serve --model RUN";
 const FORGOTTEN = "The service was started anew and has forgotten this video. Start it again.";
 const SYNTHETIC =
   "This person is rendered. The estimate shows that the parts work together; it says nothing " +
