@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo browser test check clean
+.PHONY: setup demo docs browser test check clean
 
 setup: .venv/installed
 
@@ -15,6 +15,9 @@ setup: .venv/installed
 demo: setup
 	$(BIN)/opticaldr demo --out demo-run
 
+docs: setup
+	$(BIN)/mkdocs build --strict
+
 # For tests/test_browser.py: Chromium from Debian, where that needs no question (root, apt). It never
 # fails; without a browser those tests are skipped and say so.
 browser:
@@ -26,9 +29,9 @@ test: setup browser
 	$(BIN)/python -m pytest
 
 check: setup browser
-	$(BIN)/ruff check src tests experiments tools
-	$(BIN)/ruff format --check src tests experiments tools
+	$(BIN)/ruff check src tests experiments examples tools
+	$(BIN)/ruff format --check src tests experiments examples tools
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf .venv demo-run build dist
+	rm -rf .venv demo-run site build dist

@@ -73,6 +73,10 @@ def test_gain_over_the_train_mean_is_paired_and_excludes_zero_when_real():
     assert constant["gain_over_train_mean"]["ci95"] == [0.0, 0.0]
     assert constant["ccc"]["value"] == 0.0
     assert constant["units"]["recording"]["pearson"] is None
+    nearly = depression_results(
+        rows(20.0 + 1e-6 * labels, labels), train=train, protocol="subject-disjoint"
+    )
+    assert nearly["units"]["recording"]["calibration_slope"] is None  # else 1e6, of rounding
 
 
 def benchmark(people: int, *, gains: dict[str, float], seed: int) -> list[RecordingScore]:

@@ -30,7 +30,7 @@ def examples(page: Path) -> list[str]:
 
 def test_pages_are_found() -> None:
     assert {page.stem for page in WITH_CODE} == {page.stem for page in PAGES}  # each has one
-    assert len(PAGES) == 8
+    assert len(PAGES) == 9
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem)

@@ -169,6 +169,23 @@ def test_airy_first_zero():
         assert first_zero == pytest.approx(expected, abs=fine.sensor_pitch_m)
 
 
+@pytest.mark.parametrize("colour", range(3))
+def test_phase_grows_where_the_plate_is_thick(colour):
+    # phi(h) - phi(0) = 2 pi (n - 1) h / wavelength; a wedge, whose curvature is that of a flat plate
+    wedge, depth = coefficients(z2=1.0).double(), torch.tensor([1.0], dtype=torch.float64)
+    grid = propagation.pupil_grid(SYSTEM, 15, 256, wedge.device, wedge.dtype)
+    height = grid.shape.evaluate(wedge, grid.surface[colour])
+    added, before = (
+        propagation.residual_phase(lens, depth, grid, colour=colour)[0]
+        for lens in (wedge, 0 * wedge)
+    )
+    index, wavelength = SYSTEM.indices[colour], SYSTEM.wavelengths_m[colour]
+    assert float(height.max()) > 1e-6
+    torch.testing.assert_close(
+        added - before, 2 * math.pi * (index - 1) * height / wavelength, atol=1e-9, rtol=0
+    )
+
+
 def test_tilt_moves_the_image_to_the_thick_side():
     # optics.md 5: 1 um of Z2 / Z3 shifts by z (n-1) 2c / R = 18.3 um (red) towards +x / +y
     lens = coefficients(z4=focus_coefficient_um(SYSTEM, 1.0))

@@ -102,6 +102,15 @@ def test_a_run_is_shown_with_its_own_lens_only(run_folder):
         create_app(Settings(lens="litteral"))
 
 
+def test_a_misspelt_parameter_is_refused(service):
+    upload = file(encoded(picture()))
+    answer = service.post("/api/capture?depht_m=1", files=upload)
+    assert "depth_m" in refused(answer, 422, "bad_parameter")
+    assert "no parameter, found 'size'" in refused(
+        service.get("/api/health?size=2"), 422, "bad_parameter"
+    )
+
+
 def test_psf_is_a_disc_that_grows_out_of_focus(service):
     def lit(query):  # pixels above half of the scale of light: more than background
         shown = decoded(service.get(f"/api/psf.png?{query}").content).astype(int).sum(2)

@@ -40,6 +40,8 @@ from opticaldr.results import Figure
 
 LIMITS = 1.96
 """Bland-Altman limits of agreement in standard deviations of the error."""
+CONSTANT = 0.01
+"""Scores that spread less (SD, BDI-II points) are one score: a slope on them would be rounding noise."""
 
 
 def depression_results(
@@ -138,6 +140,8 @@ def unit_figures(rows: Sequence[RecordingScore], reference: float) -> dict[str, 
     if people < 2:
         return {"n": len(rows), "people": people}
     score, label, bootstrap = _arrays(rows)
+    if float(score.std()) < CONSTANT:
+        score = np.full_like(score, score.mean())
     statistics: dict[str, Callable[[Weights], Values]] = {
         "mae": lambda w: mae(score, label, w),
         "rmse": lambda w: rmse(score, label, w),

@@ -49,6 +49,8 @@ def diagnose(folder: Path = Path()) -> list[Check]:
         _dlib_weights(),
         *(_recognisers() if torch_checks[0].status == "ok" else []),
         package("onnxruntime", ATTACK_EXTRA),
+        package("onnxscript", "pip install 'opticaldr[onnx]' (for export)"),
+        package("fastapi", "pip install 'opticaldr[serve]' (for serve)"),
         torchvision(probe),
         _disk(folder),
     ]

@@ -150,6 +150,7 @@ def curve(title: str, lines: dict[str, Sequence[tuple[float, float]]]) -> str:
             axes.plot(steps, values, color=colour, lw=1.4, marker=marker, ms=3)
         axes.set_title(title, loc="left", parse_math=False)
         axes.set_xlabel("step", color=MUTED, fontsize=8)
+        axes.ticklabel_format(axis="y", useOffset=False)
         quiet(axes)
         return svg(canvas)
 

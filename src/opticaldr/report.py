@@ -35,6 +35,22 @@ EXAMPLE_PEOPLE = range(900_000, 900_003)
 """Rendered people of the example pictures; the benchmark never uses numbers this high."""
 
 CURVES_PER_STAGE = 6
+CURVES = {
+    "loss": "loss, all terms",
+    "utility": "loss: attributes, landmarks",
+    "identity": "loss: identity",
+    "emotion": "loss: emotion",
+    "depression": "loss: severity",
+    "selection": "selection (least is kept)",
+    "mae": "MAE (BDI-II points)",
+    "auc": "verification AUC",
+    "lens_at_limit": "blur limit met (1 = yes)",
+    "gradient_lens": "gradient norm: lens",
+    "gradient_emotion": "gradient norm: emotion",
+    "gradient_depression": "gradient norm: severity",
+    "defocus_um": "defocus (µm RMS)",
+}
+"""Titles of training curves; another name is shown as it is."""
 
 NOLL_NAMES = (
     "piston",
@@ -288,7 +304,11 @@ def _stage_curves(log: Log, titles: dict[int, str]) -> list[dict[str, Any]]:
         drawable = [name for name, lines in metrics.items() if max(map(len, lines.values())) > 1]
         ordered = sorted(drawable, key=lambda name: (name != "loss", "loss" not in name, name))
         shown = ordered[:CURVES_PER_STAGE]
-        curves = [{"name": name, "svg": figures.curve(name, metrics[name])} for name in shown]
+        named = {name: CURVES.get(name, name) for name in shown}
+        curves = [
+            {"name": named[name], "svg": figures.curve(named[name], metrics[name])}
+            for name in shown
+        ]
         left_out = sorted(set(metrics) - set(shown))
         label = _stage_label(stage, titles)
         stages.append({"label": label, "curves": curves, "left_out": left_out})
@@ -313,7 +333,10 @@ def _attacks(results: dict[str, Any]) -> dict[str, Any]:
         for row in rows
     ]
     tried = {row["rung"] for row in rows}
+    controls = [row["permuted_auc"]["ci95"] for row in rows if "permuted_auc" in row]
     return {
+        "controls": len(controls),
+        "controls_off": sum(not low <= 0.5 <= high for low, high in controls),
         "rows": rows,
         "extras": {key: extras[key] for key in extras if any(key in row for row in rows)},
         "plot": figures.intervals(lines) if lines else None,

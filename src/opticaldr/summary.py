@@ -45,7 +45,7 @@ def exaggeration(results: dict[str, Any] | None) -> str | None:
 
 def number(value: float, digits: int) -> str:
     """A number with a typographic minus sign, so that columns align."""
-    return f"{value:.{digits}f}".replace("-", "−")
+    return f"{value:z.{digits}f}".replace("-", "−")
 
 
 def _privacy(attacks: Sequence[dict[str, Any]]) -> list[str]:

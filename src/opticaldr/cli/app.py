@@ -54,7 +54,7 @@ Data = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change one setting: a.b=c. May be repeated.")
 ]
-Depth = Annotated[float, typer.Option("--depth", help="Distance from lens to face [m].")]
+Depth = Annotated[float, typer.Option("--depth", help="Distance from lens to face in metres.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sensor's noise.", min=0)]
 Inputs = Annotated[list[Path], typer.Argument(help="Images, videos or folders.")]
 
@@ -215,7 +215,8 @@ def capture(
             progress.on_progress("capturing", number, len(found))
     for path, note in notes:
         err.print(f"{shown(path)}: {note}", markup=False)
-    out.print(f"Captured {len(found) - len(failures)} of {len(found)}: {to}")
+    done = len(found) - len(failures)
+    out.print(f"Captured {done} of {len(found)}" + (f": {to}" if done else "."))
     _finish(failures, len(found))
 
 

@@ -52,7 +52,9 @@ def attack(
         int | None, typer.Option("--bits", help="Of the converter; 0 = not rounded.")
     ] = None,
     fps: Annotated[float, typer.Option("--fps", help="Frames the camera records a second.")] = 30.0,
-    depth: Annotated[float, typer.Option("--depth", help="Distance from lens to face [m].")] = 1.0,
+    depth: Annotated[
+        float, typer.Option("--depth", help="Distance from lens to face in metres.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="Of people, pairs and noise.", min=0)] = 0,
     to: Annotated[Path | None, typer.Option("--out", help="Folder; default: the run.")] = None,
     restart: Annotated[

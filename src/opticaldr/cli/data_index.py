@@ -24,7 +24,7 @@ def index(
         typer.Option("--through", help="Store captures of this lens (lens.json, run, preset)."),
     ] = None,
     crops: Annotated[bool, typer.Option("--crops", help="Store clear aligned faces.")] = False,
-    step_s: Annotated[float, typer.Option("--step", help="Time between frames [s].")] = 0.2,
+    step_s: Annotated[float, typer.Option("--step", help="Time between frames in seconds.")] = 0.2,
     detect_every: Annotated[
         int, typer.Option("--detect-every", help="Look for faces in every so-many-th.", min=1)
     ] = 5,
@@ -32,7 +32,7 @@ def index(
         int, typer.Option("--min-valid", help="Fewest frames with a face.", min=1)
     ] = 10,
     depth: Annotated[
-        float, typer.Option("--depth", help="Distance from lens to face [m], with --through.")
+        float, typer.Option("--depth", help="Distance from lens to face in metres, with --through.")
     ] = 1.0,
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the sensor's noise, with --through.", min=0)

@@ -28,10 +28,12 @@ def synth(
         int, typer.Option("--persons", help="83 give AVEC 2014's 150 sessions.", min=1)
     ],
     to: Annotated[Path, typer.Option("--out", help="New folder.")],
-    size: Annotated[int, typer.Option("--size", help="Side of the pictures [px].", min=16)] = 128,
+    size: Annotated[
+        int, typer.Option("--size", help="Side of the pictures in pixels.", min=16)
+    ] = 128,
     seed: Annotated[int, typer.Option("--seed", help="Of everything that is drawn.", min=0)] = 0,
     frames: Annotated[int, typer.Option("--frames", help="Of each recording.", min=1)] = 32,
-    step_s: Annotated[float, typer.Option("--step", help="Time between frames [s].")] = 0.5,
+    step_s: Annotated[float, typer.Option("--step", help="Time between frames in seconds.")] = 0.5,
     video: Annotated[bool, typer.Option("--video", help="MP4 files, not PNG frames.")] = False,
     layout: Annotated[
         str, typer.Option("--layout", help="manifest, or avec2014: its folders and names.")

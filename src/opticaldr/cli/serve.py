@@ -51,6 +51,7 @@ def serve(
 
     def say(address: str) -> None:
         out.print(f"Ready: {address}", soft_wrap=True, highlight=False)
+        out.print("Page: /   interface for programs: /openapi.json", highlight=False)
         out.print("Faces stay in memory; nothing is written. Ctrl-C ends the service.")
         if token:
             out.print("In a browser, open it once as /?token=TOKEN", markup=False)

@@ -74,4 +74,4 @@ def _errors(part: dict) -> list[str]:
 
 def _figure(figure: dict, digits: int) -> str:
     low, high = figure["ci95"]
-    return f"{figure['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{figure['value']:z.{digits}f} [{low:z.{digits}f}, {high:z.{digits}f}]"

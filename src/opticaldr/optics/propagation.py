@@ -187,6 +187,9 @@ def residual_phase(
     The kernel exp(-i k s.x) takes the path |x - u| to first order in x. The next order,
     -(4 (x.u)^2 + 2 x^2 u^2 - 4 x^2 x.u) / 8 z^3, bends rays that miss the axis; the last term of (2)
     bends the ray from u to x = b u by as much (b = ray_scale), so light arrives where it should.
+
+    h: height of the surface [m], larger where the plate is thicker; k (n-1) = grid.glass [rad/m];
+    z: plate to sensor [m], d = depths_m: object to plate [m], r: distance from the axis [m].
     """
     height = grid.shape.evaluate(parameters, grid.surface[colour])
     r2 = grid.radius2[colour]
@@ -256,7 +259,7 @@ def choose_window(
     raise InputError(
         f"Expected a lens whose blur fits {SAFE_FILL * largest:.0f} samples of {pitch:.2f} um "
         f"(window {largest}), found a blur of {blur:.0f} samples; {remedy} reduce the coefficients "
-        "or the depth range."
+        "or keep faces further away."
     )
 
 

@@ -65,7 +65,7 @@ def _psf_by_transfer_function(
         colours = []
         for wavelength, refraction in zip(system.wavelengths_m, system.indices, strict=True):
             k = 2 * math.pi / wavelength
-            phase = k * ((refraction - 1) * height + source)
+            phase = k * ((refraction - 1) * height + source)  # as propagation.residual_phase
             field = torch.polar(aperture.double(), phase).to(complex_dtype)
             if exact:  # H = exp(i k z (sqrt(1 - (wavelength f)^2) - 1))
                 path = -(wavelength**2) * f2 / ((1 - wavelength**2 * f2).sqrt() + 1)

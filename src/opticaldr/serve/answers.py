@@ -31,7 +31,7 @@ class Health(BaseModel):
     card: bool = Field(description="True if the folder of the run or lens holds a privacy card.")
     lens: str = Field(description="Name of the run folder, lens file or preset that is shown.")
     lens_sha256: str
-    limits: dict[str, float] = Field(description="Bytes, pixels, frames, seconds and counts.")
+    limits: dict[str, int | float] = Field(description="Bytes, pixels, frames, seconds and counts.")
     jobs: JobCount
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
@@ -17,6 +17,7 @@ from opticaldr.notices import DISCLAIMER
 from opticaldr.serve import routes_lens, routes_pictures, routes_scores
 from opticaldr.serve.errors import install
 from opticaldr.serve.limits import Limits
+from opticaldr.serve.parameters import known_only
 from opticaldr.serve.parts import load_parts
 from opticaldr.serve.security import Access, Guard
 
@@ -61,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     install(app)
     app.add_middleware(Guard, access=settings.access)
     for part in (routes_lens, routes_pictures, routes_scores):
-        app.include_router(part.routes(parts))
+        app.include_router(part.routes(parts), dependencies=[Depends(known_only)])
 
     static = Path(str(files("opticaldr").joinpath("serve/static")))
     app.mount("/static", StaticFiles(directory=static), name="static")

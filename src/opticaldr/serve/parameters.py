@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Query, Request
 from fastapi.responses import Response
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from opticaldr.serve.errors import ServiceError
 from opticaldr.serve.optics import DEPTH_RANGE_M, NOISE_RANGE, STRENGTH_RANGE
 
 LARGEST_SEED = 2**31 - 1
@@ -38,6 +39,19 @@ AlreadyCaptured = Annotated[
 Detect = Annotated[
     bool, Query(description="Look for a face and align it; false = take the centre square.")
 ]
+
+
+def known_only(request: Request) -> None:
+    """A dependency that refuses what a path does not take: a misspelt name would go unnoticed."""
+    takes = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in takes:
+            raise ServiceError(
+                422,
+                "bad_parameter",
+                f"Expected {' or '.join(sorted(takes)) or 'no parameter'}, found '{name[:40]}'; see "
+                "/openapi.json.",
+            )
 
 
 def one_of(numbers: Sequence[int], description: str) -> Any:

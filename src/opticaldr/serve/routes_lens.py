@@ -19,7 +19,7 @@ from opticaldr.serve.parameters import LARGEST_SEED, Depth, Png, Strength, png_o
 from opticaldr.serve.parts import Parts
 from opticaldr.serve.pictures import png, psf_picture, surface_picture
 
-NO_CARD = "Expected a privacy card, found no card yet: run opticaldr attack."
+NO_CARD = "Expected a privacy card, found no card yet: run opticaldr attack --lens RUN."
 
 PersonSeed = Annotated[int, Query(ge=0, le=LARGEST_SEED, description="Number of the person.")]
 PersonSize = Annotated[int, Query(ge=32, le=512, description="Side [px].")]
