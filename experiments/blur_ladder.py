@@ -2,7 +2,7 @@
 
     python experiments/blur_ladder.py ../shared/data/lfw/lfw_aligned160.tar --people 300 --seed 0
 
-Repeats section 6 of the privacy reference with this package. Test people have two photos each; the
+Repeats privacy.md 6 with this package. Test people have two photos each; the
 attacker's clean photos (prior, tuning) show as many others. Noise 1 % of full scale, 8 bits. Prints
 a markdown table: AUC [95 % interval over people] and rank-1 among the test people, for
 A1 (record against clean photo), A2 (record against record), A4 (one frame, Wiener filter with the

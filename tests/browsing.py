@@ -6,13 +6,10 @@ import base64
 import io
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -38,26 +35,6 @@ def chromium() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield browser
         browser.close()
-
-
-@contextmanager
-def serving_run(run: Path, home: Path) -> Iterator[str]:
-    """The address of `opticaldr serve --model run` on a free port."""
-    environment = {**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1"}
-    command = "from opticaldr.cli import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", command, "serve", "--port", "0", "--model", str(run)],
-        **{"cwd": home, "env": environment, "text": True},
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
-    )
-    try:
-        line = process.stdout.readline()
-        if not line.startswith("Ready: "):
-            pytest.fail(line + process.stderr.read())
-        yield line.removeprefix("Ready: ").strip()
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @dataclass

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import resource
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
+import httpx2
 import numpy as np
+import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -74,6 +79,54 @@ def refused(answer: Any, status: int, code: str) -> str:
     assert message.startswith("Expected ")
     assert "found " in message
     return message
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service. home: its working, home and temporary folder."""
+
+    process: subprocess.Popen
+    port: int
+    home: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str) -> httpx2.Response:
+        return httpx2.get(self.url + path, timeout=30)
+
+    def post(self, path: str, data: bytes) -> httpx2.Response:
+        return httpx2.post(self.url + path, files=file(data), timeout=60)
+
+    def written(self) -> list[Path]:
+        return [path for path in self.home.rglob("*") if path.is_file()]
+
+
+def nothing_can_be_written() -> None:
+    """Every write to a file fails, as on a full disk or a read-only one (root may write those)."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+@contextmanager
+def started(home: Path, *arguments: object, port: int = 0) -> Iterator[Service]:
+    """`opticaldr serve` in an empty folder on whose disk nothing can be written."""
+    environment = {**os.environ, "HOME": str(home), "TMPDIR": str(home), "OMP_NUM_THREADS": "1"}
+    command = "from opticaldr.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, "serve", "--port", str(port), *map(str, arguments)],
+        **{"cwd": home, "env": environment, "text": True},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
+        preexec_fn=nothing_can_be_written,
+    )
+    try:
+        line = process.stdout.readline()
+        if not line.startswith("Ready: http://127.0.0.1:"):
+            pytest.fail(line + process.stderr.read())
+        yield Service(process, int(line.strip().rpartition(":")[2]), home)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 _opened: list[str] = []

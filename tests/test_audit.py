@@ -47,7 +47,7 @@ def test_the_direct_engine_passes_on_the_focused_lens():
         "paraxial error",
     ]
     assert all(check.passed and check.reason for check in checks)
-    # optics.md 4: blur 46 px (green) to 59 px (red) of 256 at 0.33 m, plus the centring term
+    # optics.md 4: 36 samples a dioptre, so 71 px (green) to 82 px (red) of 256 at 0.33 m
     assert 0.2 < checks[0].value < 0.4
     # optics.md 4: at most 2e-3 misplaced against the angular spectrum
     assert checks[3].value < 2e-3

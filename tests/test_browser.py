@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from browsing import LOW_CONTRAST, chromium, detail, serving_run, visit
+from browsing import LOW_CONTRAST, chromium, detail, visit
 from cards import attempt, card_of
 from opticaldr.config import load_config
 from opticaldr.model import build_model, save_model
 from opticaldr.notices import DISCLAIMER
 from opticaldr.results import write_json
-from serving import encoded
+from serving import encoded, started
 
 FRAMES = 64
 PHONE = {"width": 360, "height": 740}
@@ -42,8 +42,8 @@ def url(browser, tmp_path_factory):
     save_model(model, config, run)
     write_json(run / "calibration.json", {"coverage": 0.9, "half_width": 25.0, "n": 40})
     write_json(run / "privacy_card.json", card_of([attempt("A1", 0.95), attempt("A2", 0.97)]))
-    with serving_run(run, tmp_path_factory.mktemp("home")) as address:
-        yield address
+    with started(tmp_path_factory.mktemp("home"), "--model", run) as service:
+        yield service.url
 
 
 def film(url: str, frames: int) -> dict:
@@ -325,6 +325,20 @@ def test_the_page_goes_on_when_the_service_is_back(browser, url):
         seen.page.context.set_offline(False)
         seen.page.get_by_text("The service does not answer.").wait_for(state="hidden")
         seen.captured_at("distance", "0.20 m")
+
+
+def test_the_page_goes_on_when_a_killed_service_is_started_again(browser, tmp_path):
+    gone = "The service does not answer."
+    with started(tmp_path) as first, visit(browser, first.url, expected="ERR_") as seen:
+        seen.agree()
+        first.process.kill()
+        first.process.wait()
+        seen.page.locator("#distance").press("Home")
+        seen.page.get_by_text(gone).wait_for()
+        with started(tmp_path, port=first.port):
+            seen.page.get_by_text(gone).wait_for(state="hidden")
+            seen.captured_at("distance", "0.20 m")
+            assert seen.page.locator("#lens-kind").inner_text().count("focused") == 1
 
 
 # --- everybody ----------------------------------------------------------------------------------

@@ -98,6 +98,24 @@ def test_other_documents_that_pages_name_exist() -> None:
             assert (ROOT / name).exists(), (page.name, name)
 
 
+def test_every_cited_source_is_explained() -> None:
+    text = (ROOT / "docs/references.md").read_text(encoding="utf-8")
+    known = set()
+    for note in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        sections = re.findall(r"^### (\d+(?:\.\d+)?)", note, re.MULTILINE)
+        known |= {(note.partition(".md")[0], section) for section in sections}
+    cited = re.compile(r"\b(paper|optics|privacy|depression|faces)\.md (\d+(?:\.\d+)?)")
+    found = {
+        match
+        for folder in ("src", "tests", "experiments", "docs")
+        for path in (ROOT / folder).rglob("*.*")
+        if path.suffix in (".py", ".toml", ".md")
+        for match in cited.findall(path.read_text(encoding="utf-8"))
+    }
+    assert len(found) > 40
+    assert found - known == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages_promise_nothing(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

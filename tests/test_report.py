@@ -37,7 +37,7 @@ def attack(rung: str, lens: str, captured: dict, **more: object) -> dict:
 
 @pytest.fixture
 def results() -> dict:
-    """The sample of DESIGN.md section 3 with numbers that occur once each."""
+    """results.json with numbers that occur once each."""
     return {
         "schema_version": "1.0",
         "synthetic": True,

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -19,58 +13,10 @@ import numpy as np
 import pytest
 
 from opticaldr.model import build_model, save_model
-from serving import encoded, file, picture, refused, video
+from serving import Service, encoded, picture, refused, started, video
 
 START_S = 60.0
 """Loading torch and the weights on a busy core."""
-
-
-@dataclass(frozen=True)
-class Service:
-    """A running service. home: its working, home and temporary folder."""
-
-    process: subprocess.Popen
-    port: int
-    home: Path
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def get(self, path: str) -> httpx2.Response:
-        return httpx2.get(self.url + path, timeout=30)
-
-    def post(self, path: str, data: bytes) -> httpx2.Response:
-        return httpx2.post(self.url + path, files=file(data), timeout=60)
-
-    def written(self) -> list[Path]:
-        return [path for path in self.home.rglob("*") if path.is_file()]
-
-
-def nothing_can_be_written() -> None:
-    """Every write to a file fails, as on a full disk or a read-only one (root may write those)."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-
-@contextmanager
-def started(home: Path, *arguments: object, port: int = 0) -> Iterator[Service]:
-    """`opticaldr serve` in an empty folder on whose disk nothing can be written."""
-    environment = {**os.environ, "HOME": str(home), "TMPDIR": str(home), "OMP_NUM_THREADS": "1"}
-    command = "from opticaldr.cli import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", command, "serve", "--port", str(port), *map(str, arguments)],
-        **{"cwd": home, "env": environment, "text": True},
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
-        preexec_fn=nothing_can_be_written,
-    )
-    try:
-        line = process.stdout.readline()
-        if not line.startswith("Ready: http://127.0.0.1:"):
-            pytest.fail(line + process.stderr.read())
-        yield Service(process, int(line.strip().rpartition(":")[2]), home)
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture(scope="module")

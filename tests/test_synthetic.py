@@ -178,7 +178,7 @@ def test_a_detector_finds_and_a_recogniser_separates_the_people(photographs):
     detected = np.mean([len(detector(image, 1)) > 0 for image in images])
     # 97 % on 200 images; 0.90 is 3 binomial SD (n = 60) below.
     assert detected >= 0.90
-    # Constant affine from the 160 px crop to dlib's 150 px chip (reference/faces.md 1.1).
+    # Constant affine from the 160 px crop to dlib's 150 px chip (faces.md 1.1).
     to_chip = np.array([[1.42763, -0.00703, -39.547], [0.00703, 1.42763, -62.566], [0, 0, 1]])
     back = tuple(np.linalg.inv(to_chip)[:2].ravel())
     chips = [

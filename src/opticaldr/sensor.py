@@ -27,7 +27,7 @@ def quantise(values: Tensor, bits: int) -> Tensor:
 
 
 class Sensor(nn.Module):
-    """capture = Q(clip(irradiance + sigma n, 0, 1)), n ~ N(0, 1) per sample (paper.md 7.1).
+    """capture = Q(clip(irradiance + sigma n, 0, 1)), n ~ N(0, 1) per sample (paper.md 7.1, 6).
 
     Training draws sigma ~ U(read_noise_train) per image; evaluation uses read_noise_test.
     Both are shares of full scale [1]. Light is linear: no gamma is applied here.

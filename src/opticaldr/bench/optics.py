@@ -123,7 +123,7 @@ def bench_optics(
     size: Size | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> dict[str, Any]:
-    """Times every case; the shape of the answer is DESIGN.md section 3.
+    """Times every case.
 
     rounds: of the interleaved run. depths: of the PSF cases, over the presets' range.
     on_progress: called with (what, done, total).

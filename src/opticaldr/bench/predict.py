@@ -32,7 +32,7 @@ def bench_predict(
     rounds: int,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> dict[str, Any]:
-    """Times the network of a configuration at its resolution (answer: DESIGN.md section 3).
+    """Times the network of a configuration at its resolution.
 
     rounds: of the interleaved run. on_progress: called with (what, done, total).
     """

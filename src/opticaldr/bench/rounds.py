@@ -1,4 +1,4 @@
-"""Engines of a case in turn, and the row that their times make in the answer (DESIGN.md section 3).
+"""Engines of a case in turn, and the row that their times make in the answer.
 
 All engines of a case run in one process, one after the other in every round; a ratio is the median
 over the rounds of (peer / ours) within a round, so that a busy machine slows both.

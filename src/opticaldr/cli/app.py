@@ -1,4 +1,4 @@
-"""Commands of DESIGN.md section 3. Each one parses, calls one function of the package, and prints."""
+"""Each command parses, calls one function of the package, and prints."""
 
 from __future__ import annotations
 

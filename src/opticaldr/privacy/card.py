@@ -1,6 +1,6 @@
 """The privacy card: what was attacked, what held, what did not, in numbers and in plain words.
 
-build_card assembles privacy_card.json (keys: DESIGN.md section 3 and privacy.md 5.4) from rows that
+build_card assembles privacy_card.json (keys: privacy.md 5.4) from rows that
 were measured elsewhere. Grades come from privacy.grades; sentences are made here, from numbers.
 """
 

@@ -1,4 +1,4 @@
-"""How hard the ladder tries: sizes of the three tiers (privacy.md 5.2)."""
+"""How hard the ladder tries: sizes of the three tiers (privacy.md 5.2; margin: 5.5)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a face does in a recording: cues -> action units and head pose as functions of time.
 
 Everything is defined in continuous time, so that a frame depends on its time and on nothing else
-(not on how many frames are read). The processes are those of reference/depression.md 6.3, except
+(not on how many frames are read). The processes are those of depression.md 6.3, except
 that the head follows a smooth Gaussian process: an Ornstein-Uhlenbeck process has no finite speed.
 Durations and gains are ours.
 """

@@ -1,7 +1,7 @@
 """Severity and the facial cues that depend on it: the known ground truth of the benchmark.
 
 All correlations, bases and the severity distribution are design choices of the simulator
-specification (reference/depression.md 6.3), not measurements of patients. The spreads are ours.
+specification (depression.md 6.3), not measurements of patients. The spreads are ours.
 
 One factor links the cues: slowing L = SLOWING z + sqrt(1 - SLOWING^2) n, and
 cue_k = (r_k / SLOWING) L + rest, all with unit variance, so that corr(cue_k, z) = r_k exactly and

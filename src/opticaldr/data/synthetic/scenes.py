@@ -18,7 +18,7 @@ ATTRIBUTES = (
 )  # fmt: skip
 """Names as in CelebA."""
 YAW_SD, PITCH_SD, ROLL_SD = np.deg2rad([14.0, 7.0, 4.0])
-"""Head pose in photographs (reference/faces.md 5.1)."""
+"""Head pose in photographs (faces.md 5.1)."""
 
 
 def photo_scene(person: Person, number: int) -> tuple[Scene, int]:
