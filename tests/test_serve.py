@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from opticaldr.notices import DISCLAIMER, PATENTS
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.results import write_json
 from opticaldr.sensor import quantise
+from opticaldr.serve import optics
 from opticaldr.serve.app import Settings, create_app
-from opticaldr.serve.optics import CACHED_PSFS, LiveCamera, Shot, face_prior
+from opticaldr.serve.optics import LiveCamera, Shot, face_prior
 from opticaldr.types import InputError
 from serving import client, decoded, encoded, file, picture, refused, watched_writes
 
@@ -186,14 +188,34 @@ def test_size_is_another_sensor_behind_the_same_lens(service, camera):
     np.testing.assert_array_equal(decoded(answer.content), expected)
 
 
-def test_psfs_are_kept_but_not_without_end(camera):
+def test_psfs_are_kept_but_not_without_end(camera, monkeypatch):
     live = LiveCamera(camera)
     first = live.psf(Shot(64, 0.5))
     assert live.psf(Shot(64, 0.5004)) is first  # the same centimetre
-    for number in range(CACHED_PSFS):
+    monkeypatch.setattr(optics, "CACHED_BYTES", 5 * first.nbytes)
+    for number in range(7):
         live.psf(Shot(64, 1 + number / 100))
-    assert len(live._psfs) == CACHED_PSFS
+    assert len(live._psfs) == 5
     assert live.psf(Shot(64, 0.5)) is not first
+
+
+def test_a_slow_psf_keeps_nobody_waiting_whose_own_is_known(camera, monkeypatch):
+    live = LiveCamera(camera)
+    known, at_work, done = live.psf(Shot(64, 0.5)), threading.Event(), threading.Event()
+    compute = live._compute
+
+    def slow(*key):
+        at_work.set()
+        assert done.wait(20)
+        return compute(*key)
+
+    monkeypatch.setattr(live, "_compute", slow)
+    other = threading.Thread(target=live.psf, args=(Shot(64, 2.0),))
+    other.start()
+    assert at_work.wait(20)
+    assert live.psf(Shot(64, 0.5)) is known  # would wait for ever behind the other
+    done.set()
+    other.join(20)
 
 
 # --- restoration --------------------------------------------------------------------------------

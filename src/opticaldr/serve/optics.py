@@ -20,6 +20,7 @@ from opticaldr.lens import Lens
 from opticaldr.optics.bands import face_spectrum
 from opticaldr.optics.colour import linear_to_srgb, srgb_to_linear
 from opticaldr.optics.imaging import convolve
+from opticaldr.optics.propagation import WINDOWS
 from opticaldr.privacy import cameras
 from opticaldr.privacy.deconvolution import (
     ScenePrior,
@@ -41,7 +42,8 @@ NOISE_RANGE = (0.0, 0.2)
 SURFACE_FOCUS_M = 1.0
 """Where the surface of strength 0 is in focus in the picture of the surface [m]."""
 SURFACE_SIDE = 256
-CACHED_PSFS = 64
+CACHED_BYTES = 256 * 2**20
+"""PSFs that are kept: every step of the distance slider for a PSF as wide as the picture."""
 QUIETEST = 1e-4
 """Stands for no noise in the mean of many frames, which needs some: 1/40 of a step of 8 bits."""
 SYNTHETIC_SEED = 0
@@ -74,20 +76,23 @@ class LiveCamera:
         self.description = describe_camera(camera)
         self.pixels = camera.lens.config.sensor_pixels
         self.sizes = tuple(dict.fromkeys(max(16, self.pixels // k) for k in (4, 2, 1)))
-        self._lens, self._sensor = camera.lens, camera.sensor.config
+        self._config = camera.lens.described().model_copy(update={"max_window": WINDOWS[-1]})
+        self._lens, self._sensor = self._with_sensor(self.pixels), camera.sensor.config
         self._psfs: OrderedDict[tuple[int, float, float], Psf] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._computing = threading.Lock(), threading.Lock()
 
     def psf(self, shot: Shot) -> Psf:
         """(1, 3, m, m), sampled by the pixels of a sensor of shot.size."""
-        with self._lock:
-            key = shot.optics
-            if key not in self._psfs:
-                self._psfs[key] = self._compute(*key)
-                if len(self._psfs) > CACHED_PSFS:
-                    self._psfs.popitem(last=False)
-            self._psfs.move_to_end(key)
-            return self._psfs[key]
+        key = shot.optics
+        if (known := self._cached(key)) is not None:
+            return known
+        with (
+            self._computing
+        ):  # one at a time: the first of a far distance takes seconds and gigabytes
+            if (known := self._cached(key)) is None:
+                known = self._compute(*key)
+                self._keep(key, known)
+            return known
 
     def capture(self, image: np.ndarray, shot: Shot) -> np.ndarray:
         """(size, size, 3) uint8: what the camera stores of an (h, w, 3) uint8 sRGB picture.
@@ -146,16 +151,31 @@ class LiveCamera:
         height[plate] = lens.surface_height(x[plate], y[plate])
         return height.numpy()
 
+    def _cached(self, key: tuple[int, float, float]) -> Psf | None:
+        with self._lock:
+            if key in self._psfs:
+                self._psfs.move_to_end(key)
+            return self._psfs.get(key)
+
+    def _keep(self, key: tuple[int, float, float], psf: Psf) -> None:
+        with self._lock:
+            self._psfs[key] = psf
+            held = sum(kept.nbytes for kept in self._psfs.values())
+            while held > CACHED_BYTES and len(self._psfs) > 1:
+                held -= self._psfs.popitem(last=False)[1].nbytes
+
     def _noise(self, shot: Shot) -> float:
         return self._sensor.read_noise_test if shot.noise is None else round(shot.noise, 4)
 
     def _compute(self, size: int, depth_m: float, strength: float) -> Psf:
-        lens = self._lens
-        if size != self.pixels:
-            config = lens.described().model_copy(update={"sensor_pixels": size})
-            lens = Lens(config).requires_grad_(False)
+        lens = self._lens if size == self.pixels else self._with_sensor(size)
         with torch.no_grad():
             return self._at_strength(lens, depth_m, strength).psf(torch.tensor([depth_m]))
+
+    def _with_sensor(self, size: int) -> Lens:
+        """The lens over a sensor of so many pixels, at distances for which it was never trained."""
+        config = self._config.model_copy(update={"sensor_pixels": size})
+        return Lens(config).requires_grad_(False)
 
     @staticmethod
     def _at_strength(lens: Lens, depth_m: float, strength: float) -> Lens:
