@@ -15,6 +15,7 @@ from PIL import Image
 from opticaldr.cli import main
 from opticaldr.media import read_image
 from opticaldr.results import read_json, validate
+from opticaldr.types import InputError
 
 pytest.importorskip("dlib", reason="the demo attacks with dlib: pip install 'opticaldr[attack]'")
 
@@ -122,6 +123,17 @@ def test_the_report_stands_alone_and_warns(demo):
     assert "http://" not in page.replace("http://www.w3.org/", "")  # SVG names are no links
     assert "<script src" not in lowered
     assert '<link rel="stylesheet"' not in lowered
+
+
+def test_the_demo_goes_on_without_a_recogniser(synthetic_cache, tmp_path, monkeypatch, capsys):
+    def missing(name):
+        raise InputError(f"Expected {name}, found none; run: pip install 'opticaldr[attack]'.")
+
+    monkeypatch.setattr("opticaldr.faces.load_recogniser", missing)
+    assert opticaldr("demo", "--config", "tiny", "--out", tmp_path / "run") == 0
+    assert "without attacks" in " ".join(capsys.readouterr().err.split())
+    assert read_json(tmp_path / "run/results.json")["privacy"]["attacks"] == []
+    assert "No attack has been run" in (tmp_path / "run/report.html").read_text()
 
 
 def test_predict_reads_the_run(demo, picture, capsys):

@@ -97,7 +97,11 @@ def demo(
 
     config = load_config(to if resume else preset, settings)
     refuse_occupied(to, resume=resume)  # before anything is rendered
-    judges = [load_recogniser("dlib")]  # missing weights are found before minutes of training
+    try:  # missing weights are found before minutes of training
+        judges = [load_recogniser("dlib")]
+    except InputError as error:
+        judges = []
+        err.print(f"The demo goes on without attacks. {error}", markup=False)
     with bars(err) as progress:
         sources = open_sources(["synthetic"], config, on_render=progress.on_render)
         train_run(
@@ -129,7 +133,8 @@ def demo(
         sha256=read_json(to / "lens.json")["sha256"],
     )
     report = write_report(to)
-    out.print(attack_table(rows))
+    if rows:
+        out.print(attack_table(rows))
     out.print(depression_table(depression))
     out.print("Synthetic people: these numbers say nothing about patients.")
     if config.synthetic.cue_gain != 1:
