@@ -5,7 +5,7 @@ import { $, make } from "./dom.js";
 
 const NO_CARD =
   "No card yet: no attack was run against this camera, so nothing is known about its privacy. " +
-  "Run: opticaldr attack";
+  "Run: opticaldr attack --lens RUN";
 const OTHER_LENS = "This card belongs to another lens than the one that is shown on this page.";
 const SYNTHETIC =
   "Measured on rendered people: it shows that the parts work together and says nothing about how " +
