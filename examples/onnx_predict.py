@@ -1,7 +1,4 @@
-"""Reads a picture with an exported graph: python onnx_predict.py onnx/with_lens.onnx face.jpg
-
-head_only.onnx takes what the real camera recorded, never a clear picture.
-"""
+"""python onnx_predict.py onnx/with_lens.onnx face.jpg (head_only.onnx takes captures, no clear picture)"""
 
 import sys
 
@@ -9,8 +6,6 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-if len(sys.argv) != 3:
-    sys.exit(__doc__)
 graph = onnxruntime.InferenceSession(sys.argv[1])
 about = graph.get_modelmeta().custom_metadata_map
 size = int(about["picture_size"])

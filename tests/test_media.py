@@ -624,3 +624,32 @@ def test_names_outside_utf8_are_read_and_shown(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(InputError, match=r"caf\\xe9\.mp4, found zero bytes"):
         VideoReader(path)
+
+
+def test_pictures_that_grow_on_the_way_are_refused(tmp_path: Path) -> None:
+    """The container states the first size only; the second comes with the stream itself."""
+    path = tmp_path / "grows.ts"
+    with av.open(str(path), "w", format="mpegts") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.pix_fmt = "yuv420p"
+        stream.width = stream.height = 48
+        grown = av.CodecContext.create("libx264", "w")
+        grown.pix_fmt, grown.time_base, grown.framerate = "yuv420p", Fraction(1, 25), 25
+        grown.width = grown.height = 160
+        for encoder, side, start in ((stream, 48, 0), (grown, 160, 20)):
+            packets = []
+            for number in range(10):
+                grey = np.full((side, side, 3), 90, np.uint8)
+                frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
+                frame.pts, frame.time_base = start + number, Fraction(1, 25)
+                packets += encoder.encode(frame)
+            for packet in [*packets, *encoder.encode(None)]:
+                packet.stream = stream
+                out.mux(packet)
+    with VideoReader(path) as whole:
+        assert [frame.image.shape[0] for frame in whole] == [48] * 10 + [160] * 10
+    with (
+        VideoReader(path, max_pixels=100 * 100) as limited,
+        pytest.raises(InputError, match="found 160 x 160 pixels"),
+    ):
+        list(limited)

@@ -88,11 +88,17 @@ class VideoReader:
         InputError: no such file, zero bytes, not a video, sound only, no frame that decodes.
     """
 
-    def __init__(self, source: Path | BinaryIO, *, name: str = "") -> None:
-        """Opens a file, or a binary stream that can seek (for videos that stay in memory)."""
+    def __init__(
+        self, source: Path | BinaryIO, *, name: str = "", max_pixels: int = MAX_PIXELS
+    ) -> None:
+        """Opens a file, or a binary stream that can seek (for videos that stay in memory).
+
+        max_pixels: of a frame; a larger one is refused whenever it comes, for a stream may grow.
+        """
         self.name = name or (shown(source) if isinstance(source, Path) else "the uploaded video")
         self.error: str | None = None
         self._damage_count = 0
+        self._max_pixels = max_pixels
         self._container = _open(source, self.name)
         try:
             self._stream = self._choose_stream()
@@ -216,12 +222,15 @@ class VideoReader:
         else:
             found = "sound only" if self._container.streams.audio else "no video stream"
             raise InputError(f"Expected a video in {self.name}, found {found}; leave it out.")
-        if stream.width * stream.height > MAX_PIXELS:
-            raise InputError(
-                f"Expected frames of at most {MAX_PIXELS // 10**6} Mpx in {self.name}, found "
-                f"{stream.width} x {stream.height} pixels; reduce the video first."
-            )
+        self._check_size(stream.width, stream.height)
         return stream
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self._max_pixels:
+            raise InputError(
+                f"Expected frames of at most {self._max_pixels / 1e6:g} Mpx in {self.name}, found "
+                f"{width} x {height} pixels; reduce the video first."
+            )
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Every frame that decodes, with a timestamp; counts damage instead of raising."""
@@ -232,6 +241,7 @@ class VideoReader:
                 self._damage_count += packet.is_corrupt
                 try:
                     for frame in packet.decode():
+                        self._check_size(frame.width, frame.height)
                         self._damage_count += frame.is_corrupt
                         if frame.pts is None:  # raw streams and some AVI files carry no times
                             frame.pts = next_pts

@@ -63,9 +63,12 @@ class Estimator:
         """The line of `predict --json` of an (h, w, 3) picture; InputError if no face is found."""
         return self._predict(still(image), name, question, None)
 
-    def video(self, upload: Upload, question: Question, on_frame: OnFrame) -> dict[str, Any]:
+    def video(
+        self, upload: Upload, question: Question, on_frame: OnFrame, *, max_pixels: int
+    ) -> dict[str, Any]:
         """As `image`; on_frame is called with the frames done, and ends the work if it raises."""
-        with VideoReader(io.BytesIO(upload.data), name=upload.name) as frames:
+        source = io.BytesIO(upload.data)
+        with VideoReader(source, name=upload.name, max_pixels=max_pixels) as frames:
             return self._predict(frames, upload.name, question, on_frame)
 
     def _predict(

@@ -69,7 +69,9 @@ def routes(parts: Parts) -> APIRouter:
                         check_length(done, 0.0, limits)  # headers may lie
                         report(done)
 
-                    return estimator.video(upload, question, on_frame)
+                    return estimator.video(
+                        upload, question, on_frame, max_pixels=limits.video_pixels
+                    )
 
                 return JobAccepted(id=jobs.submit(work, total).id)
 
