@@ -1,6 +1,7 @@
-"""Four plain blurs that naive recognition finds equal and known-optics attacks tell apart, on LFW.
+"""Blurs and lenses that naive recognition finds equal and known optics tell apart, on LFW.
 
     python experiments/blur_ladder.py ../shared/data/lfw/lfw_aligned160.tar --people 300 --seed 0
+        [--lens literal docs/site/gaussian_lens.json]
 
 Repeats privacy.md 6 with this package. Test people have two photos each; the
 attacker's clean photos (prior, tuning) show as many others. Noise 1 % of full scale, 8 bits. Prints
@@ -20,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from opticaldr.attackable import LensOptics
+from opticaldr.camera import load_camera
 from opticaldr.data.faceset import FaceSet
 from opticaldr.data.lfw import load_lfw
 from opticaldr.data.pairs import Pairs, all_pairs
@@ -86,6 +89,12 @@ def attacks(arena: Arena, frames: int) -> list[Attempt]:
     return found
 
 
+def lens_at_1m(source: str, pixels: int) -> CameraUnderAttack:
+    """A lens over a sensor of so many pixels, the scene mirrored beyond the frame."""
+    lens = load_camera(source, sensor_pixels=pixels).lens
+    return CameraUnderAttack(Path(source).stem, LensOptics(lens, 1.0))
+
+
 def band(camera: CameraUnderAttack, pixels: int, frames: int) -> int:
     """k* [cycles per face] of one colour."""
     face = FACE_SHARE * pixels
@@ -101,6 +110,7 @@ def band(camera: CameraUnderAttack, pixels: int, frames: int) -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lfw", type=Path, help="folder or tar of aligned LFW crops")
+    parser.add_argument("--lens", nargs="*", default=[], help="lenses at 1 m beside the blurs")
     parser.add_argument("--people", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pixels", type=int, default=128, help="side of the frame")
@@ -117,9 +127,9 @@ def main() -> None:
     tier = replace(TIERS["standard"], validation_people=min(100, given.people))
     judges, cache = (load_recogniser("dlib"),), {}
     columns: dict[str, dict[str, str]] = {}
-    for shape, width in BLURS:
-        optics = PlainBlur(shape, width, given.pixels)
-        camera = CameraUnderAttack(optics.label, optics)
+    plain = [PlainBlur(shape, width, given.pixels) for shape, width in BLURS]
+    cameras = [CameraUnderAttack(optics.label, optics) for optics in plain]
+    for camera in [*cameras, *(lens_at_1m(lens, given.pixels) for lens in given.lens)]:
         arena = Arena(camera, faces, pairs, own, judges, given.pixels, given.seed, tier, cache)
         rows = columns[camera.name] = {}
         for attempt in attacks(arena, given.frames):

@@ -2,12 +2,12 @@
 
     python experiments/temporal_heads.py --lenses clear focused literal --seeds 3 4 5 --cue-gain 1.0
 
-Per seed 210 rendered people with one recording each (24 frames, 0.4 s apart, 64 px): 120 train, 30 for
-selection, 60 for the test. Test people of all seeds are pooled; intervals are over people (2,000
-resamples, paired between heads). A small SANet learns attributes, expressions and landmarks
-on captures of photographs of other people; both branches are copies of it and stay frozen, so
-that only heads learn from severity: AdamW with a cosine, 300 steps of 32 recordings, learning rate (1e-3 or
-1e-2) and step chosen by the MAE of the 30 people, all heads alike. "dynamics" was chosen
+Per seed 210 rendered people with one recording each (24 frames, 0.4 s apart, 64 px): 120 train,
+30 for selection, 60 for the test. Test people of all seeds are pooled; intervals are over people
+(2,000 resamples, paired between heads). A small SANet learns attributes, expressions and landmarks
+on captures of photographs of other people; both branches are copies of it and stay frozen, so that
+only heads learn from severity: AdamW with a cosine, 300 steps of 32 recordings, learning rate
+(1e-3 or 1e-2) and step chosen by the MAE of the 30 people, all heads alike. "dynamics" was chosen
 on other people (seed 100 and a first look at seeds 0 to 2). Rows "true cues" are linear readers of
 the simulator's own cues, without pictures, fitted on the same 120 + 30 people.
 
@@ -28,13 +28,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from opticaldr import losses
-from opticaldr.camera import Camera
+from opticaldr.camera import load_camera
 from opticaldr.config import NetworkConfig, load_config
 from opticaldr.data import synthetic
 from opticaldr.data.batches import load_batch
 from opticaldr.data.faceset import FaceSet
 from opticaldr.data.synthetic.cues import CUES, ceiling, draw_session
-from opticaldr.lens import Lens
 from opticaldr.metrics import ClusterBootstrap, Weights, ccc, mae, rmse
 from opticaldr.networks.face_reader import EmotionBranch, FaceReader
 from opticaldr.networks.motion import POSES, SHIFTS, TRAITS, follow
@@ -55,14 +54,11 @@ Rows = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class Eye:
-    """A camera at 1 m, or none ("clear"): a sensor alone."""
+    """A camera at 1 m (preset, lens.json or run), or none ("clear"): a sensor alone."""
 
     def __init__(self, name: str) -> None:
-        config = load_config("focused" if name == "clear" else name)
-        self.sensor, self.camera = Sensor(config.sensor).eval(), None
-        if name != "clear":
-            lens = Lens(config.lens.model_copy(update={"sensor_pixels": SIZE}))
-            self.camera = Camera(lens.requires_grad_(False), self.sensor).eval()
+        self.sensor = Sensor(load_config("focused").sensor).eval()
+        self.camera = None if name == "clear" else load_camera(name, sensor_pixels=SIZE)
 
     @torch.no_grad()
     def see(self, photos: Tensor, generator: torch.Generator) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import math
 import re
 import shutil
 import subprocess
@@ -12,9 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from opticaldr import notices
+from opticaldr.camera import load_camera
 from opticaldr.privacy import grades, statements
+from opticaldr.types import FACE_SHARE
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "docs/site"
@@ -88,7 +92,7 @@ def test_numbers_of_the_threat_model_stand_in_the_results() -> None:
     results = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     text = (SITE / "threat_model.md").read_text(encoding="utf-8")
     figures = re.findall(r"\d\.\d{3} \[[\d., ]+\]", text)
-    assert len(figures) == 5
+    assert len(figures) == 6
     assert [figure for figure in figures if figure not in results] == []
 
 
@@ -96,6 +100,20 @@ def test_other_documents_that_pages_name_exist() -> None:
     for page in PAGES:
         for name in re.findall(r"`(docs/\w+\.md)`", page.read_text(encoding="utf-8")):
             assert (ROOT / name).exists(), (page.name, name)
+
+
+def test_the_gaussian_plate_is_what_its_page_says() -> None:
+    lens = load_camera(SITE / "gaussian_lens.json").lens
+    face_pixels = FACE_SHARE * lens.config.sensor_pixels
+    for distance, sd in ((0.33, 0.33), (1.0, 0.30), (3.0, 0.29)):
+        psf = lens.psf(torch.tensor([distance]))[0].double()
+        line = psf.sum(1) / psf.sum((1, 2))[:, None]
+        place = torch.arange(psf.shape[-1]) - psf.shape[-1] // 2
+        spread = (line @ place.double().square()).sqrt() / face_pixels
+        torch.testing.assert_close(spread, torch.full_like(spread, sd), atol=0.005, rtol=0)
+        cycles = torch.arange(3.0, 13.0)[:, None].double() / face_pixels
+        transfer = (torch.exp(-2j * math.pi * cycles * place) @ line.T.cdouble()).abs()
+        assert float(transfer.max()) < 2e-3  # a disc as wide as the face: 4e-2 to 5e-3
 
 
 def test_every_cited_source_is_explained() -> None:

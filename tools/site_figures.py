@@ -16,10 +16,11 @@ from opticaldr.camera import load_camera
 from opticaldr.serve.optics import LiveCamera, Shot, person
 from opticaldr.serve.pictures import psf_picture
 
-FOLDER = Path(__file__).parents[1] / "docs/site/img"
+SITE = Path(__file__).parents[1] / "docs/site"
+FOLDER = SITE / "img"
 PERSON, SIDE = 7, 256
 CAMERAS = (("focused", 1.0), ("focused", 0.33), ("focused", 0.2), ("literal", 1.0))
-ATTACKED = (("focused", 0.2), ("literal", 1.0))
+ATTACKED = (("focused", 0.2), ("literal", 1.0), ("gaussian_lens.json", 1.0))
 FRAMES = (1, 10, 100)
 
 
@@ -54,10 +55,12 @@ def main() -> None:
     sheet([captured, spots], FOLDER / "captures.jpg")
     rows = []
     for name, depth_m in ATTACKED:
+        path = SITE / name
+        camera = live.get(name) or LiveCamera(load_camera(path))
         shot = Shot(SIDE, depth_m)
-        row = [(f"{name}, {depth_m:g} m", live[name].capture(face, shot))]
+        row = [(f"{path.stem}, {depth_m:g} m", camera.capture(face, shot))]
         for frames in FRAMES:
-            restored, _ = live[name].restore(face, shot, frames)
+            restored, _ = camera.restore(face, shot, frames)
             row.append((f"from {frames} frame{'s' * (frames > 1)}", restored))
         rows.append([*row, ("the clear picture", face)])
     sheet(rows, FOLDER / "restored.jpg")
