@@ -86,9 +86,8 @@ class LiveCamera:
         key = shot.optics
         if (known := self._cached(key)) is not None:
             return known
-        with (
-            self._computing
-        ):  # one at a time: the first of a far distance takes seconds and gigabytes
+        # one at a time: the first of a far distance takes seconds and gigabytes
+        with self._computing:
             if (known := self._cached(key)) is None:
                 known = self._compute(*key)
                 self._keep(key, known)
