@@ -21,8 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from opticaldr.attackable import LensOptics
-from opticaldr.camera import load_camera
+from opticaldr.attackable import open_camera
 from opticaldr.data.faceset import FaceSet
 from opticaldr.data.lfw import load_lfw
 from opticaldr.data.pairs import Pairs, all_pairs
@@ -35,14 +34,14 @@ from opticaldr.optics.bands import (
 )
 from opticaldr.privacy import statistics
 from opticaldr.privacy.arena import Arena
-from opticaldr.privacy.cameras import CameraUnderAttack, PlainBlur
+from opticaldr.privacy.cameras import CameraUnderAttack
 from opticaldr.privacy.evidence import Attempt
 from opticaldr.privacy.measure import scores_of
 from opticaldr.privacy.rungs.known_psf import prior_of, restorer_for, tune
 from opticaldr.privacy.tiers import TIERS
 from opticaldr.types import FACE_SHARE
 
-BLURS = (("disc", 1.0), ("gaussian", 0.30), ("disc", 0.5), ("gaussian", 0.17))
+BLURS = ("disc:1.0", "gaussian:0.30", "disc:0.5", "gaussian:0.17")
 PHOTOS = 2
 MAX_NONMATED = 20_000
 
@@ -89,12 +88,6 @@ def attacks(arena: Arena, frames: int) -> list[Attempt]:
     return found
 
 
-def lens_at_1m(source: str, pixels: int) -> CameraUnderAttack:
-    """A lens over a sensor of so many pixels, the scene mirrored beyond the frame."""
-    lens = load_camera(source, sensor_pixels=pixels).lens
-    return CameraUnderAttack(Path(source).stem, LensOptics(lens, 1.0))
-
-
 def band(camera: CameraUnderAttack, pixels: int, frames: int) -> int:
     """k* [cycles per face] of one colour."""
     face = FACE_SHARE * pixels
@@ -127,9 +120,11 @@ def main() -> None:
     tier = replace(TIERS["standard"], validation_people=min(100, given.people))
     judges, cache = (load_recogniser("dlib"),), {}
     columns: dict[str, dict[str, str]] = {}
-    plain = [PlainBlur(shape, width, given.pixels) for shape, width in BLURS]
-    cameras = [CameraUnderAttack(optics.label, optics) for optics in plain]
-    for camera in [*cameras, *(lens_at_1m(lens, given.pixels) for lens in given.lens)]:
+    cameras = [open_camera(spec, pixels=given.pixels) for spec in BLURS]
+    for lens in given.lens:
+        opened = open_camera(lens, pixels=given.pixels)
+        cameras.append(replace(opened, name=Path(lens).stem))
+    for camera in cameras:
         arena = Arena(camera, faces, pairs, own, judges, given.pixels, given.seed, tier, cache)
         rows = columns[camera.name] = {}
         for attempt in attacks(arena, given.frames):

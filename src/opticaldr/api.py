@@ -21,7 +21,7 @@ from opticaldr.camera import Camera, describe_camera, load_camera
 from opticaldr.capture import capture_photos, to_images, to_photos
 from opticaldr.config import load_config
 from opticaldr.data.sources import open_sources
-from opticaldr.data.synthetic.worker import Job, render_person
+from opticaldr.data.synthetic.worker import portrait
 from opticaldr.evaluation import evaluate_run
 from opticaldr.experiment import refuse_occupied, train_run
 from opticaldr.faces.detection import DlibDetector, detector_installed
@@ -263,8 +263,7 @@ def synthetic_person(seed: int = 0, *, size: int = 256) -> np.ndarray:
     Returns:
         (size, size, 3) uint8 sRGB.
     """
-    images, _ = render_person(Job(0, seed, 1, size))
-    return images[0]
+    return portrait(seed, size)
 
 
 def _several(data: str | Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from opticaldr.attackable import LensOptics
 from opticaldr.camera import Camera, describe_camera
 from opticaldr.capture import to_images, to_photos
-from opticaldr.data.synthetic.worker import Job, render_person
+from opticaldr.data.synthetic.worker import portrait
 from opticaldr.faces import load_recogniser
 from opticaldr.lens import Lens
 from opticaldr.optics.bands import face_spectrum
@@ -46,7 +46,6 @@ CACHED_BYTES = 256 * 2**20
 """PSFs that are kept: every step of the distance slider for a PSF as wide as the picture."""
 QUIETEST = 1e-4
 """Stands for no noise in the mean of many frames, which needs some: 1/40 of a step of 8 bits."""
-SYNTHETIC_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -214,8 +213,5 @@ def face_prior(record: Scene) -> ScenePrior:
     return ScenePrior(mean, radius, curve.expand(3, -1))
 
 
-@lru_cache(maxsize=16)
-def person(seed: int, size: int) -> np.ndarray:
-    """(size, size, 3) uint8 sRGB of a rendered person; nothing is read from or put into a cache."""
-    images, _ = render_person(Job(SYNTHETIC_SEED, seed, 1, size))
-    return images[0]
+person = lru_cache(maxsize=16)(portrait)
+"""A rendered person, the last few kept in memory."""

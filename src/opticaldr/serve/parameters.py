@@ -41,9 +41,10 @@ Detect = Annotated[
 ]
 
 
-def known_only(request: Request) -> None:
+async def known_only(request: Request) -> None:
     """A dependency that refuses what a path does not take: a misspelt name would go unnoticed."""
-    takes = {field.alias for field in request.scope["route"].dependant.query_params}
+    own = request.scope["route"].dependant
+    takes = {field.alias for part in (own, *own.dependencies) for field in part.query_params}
     for name in request.query_params:
         if name not in takes:
             raise ServiceError(

@@ -4,7 +4,9 @@ Annotations are real objects here (no `from __future__ import annotations`): the
 depend on the lens, and FastAPI reads them from the signatures.
 """
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
 
 from opticaldr.serve.errors import refusals
 from opticaldr.serve.media_in import picture
@@ -25,17 +27,20 @@ def routes(parts: Parts) -> APIRouter:
     answers = png_or(refusals(408, 413, 415, 422, 429))
     Size = one_of(camera.sizes, "Side of the sensor and of the answer [px].")
 
-    @router.post("/capture", response_class=Response, responses=answers, openapi_extra=FORM)
-    async def capture(
-        request: Request,
+    async def taken(
         depth_m: Depth = 1.0,
         noise: Noise = None,
         strength: Strength = 1.0,
         seed: Seed = 0,
         size: Size = camera.pixels,
-    ) -> Response:
+    ) -> Shot:
+        return Shot(size, depth_m, strength, noise, seed)
+
+    Taken = Annotated[Shot, Depends(taken)]
+
+    @router.post("/capture", response_class=Response, responses=answers, openapi_extra=FORM)
+    async def capture(request: Request, shot: Taken) -> Response:
         """What the camera stores of a picture."""
-        shot = Shot(size, depth_m, strength, noise, seed)
 
         def work(upload: Upload) -> bytes:
             return png(camera.capture(picture(upload, limits), shot))
@@ -43,20 +48,11 @@ def routes(parts: Parts) -> APIRouter:
         return Png(await parts.worked_on(request, work))
 
     @router.post("/restore", response_class=Response, responses=answers, openapi_extra=FORM)
-    async def restore(
-        request: Request,
-        depth_m: Depth = 1.0,
-        noise: Noise = None,
-        strength: Strength = 1.0,
-        seed: Seed = 0,
-        size: Size = camera.pixels,
-        frames: Frames = 1,
-    ) -> Response:
+    async def restore(request: Request, shot: Taken, frames: Frames = 1) -> Response:
         """What an attacker who knows the lens brings back (Wiener) from the mean of some captures.
 
         X-Similarity: cosine between the clear and the restored face by a recogniser, if installed.
         """
-        shot = Shot(size, depth_m, strength, noise, seed)
 
         def work(upload: Upload) -> tuple[bytes, float | None]:
             restored, similarity = camera.restore(picture(upload, limits), shot, frames)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from starlette.requests import ClientDisconnect
 
 from opticaldr.serve.answers import EstimateAnswer, JobAccepted, JobAnswer
@@ -22,6 +22,18 @@ JobId = Annotated[str, Path(max_length=64, description="From POST /api/jobs.")]
 VIDEO = form("An MP4, MOV, WebM, MKV or AVI; sound is ignored.")
 
 
+async def _asked(
+    already_captured: AlreadyCaptured = False,
+    detect: Detect = True,
+    depth_m: Depth = 1.0,
+    seed: Seed = 0,
+) -> Question:
+    return Question(already_captured, detect, depth_m, seed)
+
+
+Asked = Annotated[Question, Depends(_asked)]
+
+
 def routes(parts: Parts) -> APIRouter:
     """The paths, bound to the parts of one service."""
     router = APIRouter(prefix="/api")
@@ -30,16 +42,9 @@ def routes(parts: Parts) -> APIRouter:
     accepted = {202: {"links": {name: _link(name) for name in ("job", "cancel")}}}
 
     @router.post("/predict", responses=refused, openapi_extra=PICTURE)
-    async def predict(
-        request: Request,
-        already_captured: AlreadyCaptured = False,
-        detect: Detect = True,
-        depth_m: Depth = 1.0,
-        seed: Seed = 0,
-    ) -> EstimateAnswer:
+    async def predict(request: Request, question: Asked) -> EstimateAnswer:
         """The estimate of one picture. Not a diagnosis."""
         estimator = parts.trained()
-        question = Question(already_captured, detect, depth_m, seed)
 
         def work(upload: Upload) -> dict[str, Any]:
             return estimator.image(picture(upload, limits), upload.name, question)
@@ -47,16 +52,9 @@ def routes(parts: Parts) -> APIRouter:
         return EstimateAnswer.model_validate(await parts.worked_on(request, work))
 
     @router.post("/jobs", status_code=202, responses={**refused, **accepted}, openapi_extra=VIDEO)
-    async def submit(
-        request: Request,
-        already_captured: AlreadyCaptured = False,
-        detect: Detect = True,
-        depth_m: Depth = 1.0,
-        seed: Seed = 0,
-    ) -> JobAccepted:
+    async def submit(request: Request, question: Asked) -> JobAccepted:
         """Puts a video in line; ask for it at /api/jobs/{id}."""
         estimator = parts.trained()
-        question = Question(already_captured, detect, depth_m, seed)
         jobs.check_room()  # before a long upload
         with parts.workers.place():
             async with parts.upload(request, most=limits.video_bytes) as upload:

@@ -57,6 +57,12 @@ def render_person(job: Job) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+def portrait(index: int, size: int) -> np.ndarray:
+    """(size, size, 3) uint8 sRGB: one photo of a person of seed 0; no cache is read or written."""
+    images, _ = render_person(Job(0, index, 1, size))
+    return images[0]
+
+
 def frame_times(count: int, duration_s: float) -> np.ndarray:
     """Equally spaced times [s], in the middle of `count` equal parts of the recording."""
     return (np.arange(count) + 0.5) * (duration_s / count)
